@@ -1,0 +1,59 @@
+"""What stands in the backend under a key, and the timeouts it is kept for."""
+
+import math
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+Seconds = float | timedelta
+Timeout = Seconds | Callable[[], Seconds] | None
+
+
+class Entry(NamedTuple):
+    """A stored value with what is needed to judge it; times are seconds since the epoch."""
+
+    value: Any
+    created: float
+    #: When it stops being fresh; infinity for never.
+    expires: float = math.inf
+    #: The token of each of its tags, by the tag's key, as it was before the value was computed.
+    tokens: dict[str, str] = {}  # noqa: RUF012 - a NamedTuple's default, never changed
+
+
+class Computed(NamedTuple):
+    """What a computation gave."""
+
+    value: Any
+    #: Why it may not be stored, in a word or two; None if it may.
+    refusal: str | None = None
+    #: Overrides the timeout that was asked for.
+    timeout: Seconds | None = None
+
+
+def unpack(stored: Any, now: float) -> Entry | None:
+    """Return the entry that was stored, or None if there is none or it has expired.
+
+    Anything but a tuple is a value that stands bare, such as an integer to count on.
+    """
+    if stored is None:
+        return None
+    entry = Entry(*stored) if isinstance(stored, tuple) else Entry(stored, now)
+    return entry if now < entry.expires else None
+
+
+def seconds(timeout: Seconds) -> float:
+    """Return `timeout` in seconds; 0 means that the entry never expires.
+
+    Raises TypeError for what is neither a number nor a timedelta, ValueError for a number that is
+    negative, NaN or infinite.
+    """
+    value = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(
+            f"a timeout is a number of seconds, such as 300, or a timedelta, not {timeout!r}"
+        )
+    if not 0 <= value < math.inf:
+        raise ValueError(
+            f"a timeout is 0 (never expires) or more seconds, such as 300, not {timeout!r}"
+        )
+    return value

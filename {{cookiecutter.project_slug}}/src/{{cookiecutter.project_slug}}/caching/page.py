@@ -1,0 +1,133 @@
+"""HTTP: from a request to a key, from a response to a stored page and back, and what is private."""
+
+from collections.abc import Callable
+from typing import Any
+
+from flask import Flask, Response, current_app, request
+from flask.globals import request_ctx
+from werkzeug.http import parse_cookie
+
+from .entry import Entry
+
+#: A finished response: body, status, headers.
+Page = tuple[bytes, int, tuple[tuple[str, str], ...]]
+
+# The parts of the WSGI environment that say which page is asked for, exactly as they came.
+_PLACE = ("wsgi.url_scheme", "HTTP_HOST", "SERVER_NAME", "SERVER_PORT", "SCRIPT_NAME", "PATH_INFO")
+
+
+def query_of(declared: tuple[str, ...] | None, any_order: bool) -> Any:
+    """Return the part of the query that tells pages apart: the `declared` parameters, or all.
+
+    All of it counts as it came, for a view may read it raw; with `any_order` as sorted pairs.
+    The values of a repeated parameter keep their order.
+    """
+    if declared is not None:
+        return tuple((name, tuple(request.args.getlist(name))) for name in declared)
+    if any_order:
+        return tuple(sorted(request.args.items(multi=True), key=lambda pair: pair[0]))
+    return request.environ.get("QUERY_STRING", "")
+
+
+def place(vary: tuple[str, ...]) -> tuple[Any, ...]:
+    """Return where the current request is addressed to, with its headers named in `vary`."""
+    return (
+        *(request.environ.get(name) for name in _PLACE),
+        *(request.headers.get(name) for name in vary),
+    )
+
+
+def refusal(response: Response, vary: tuple[str, ...]) -> str | None:
+    """Return why `response` may not be stored, None if it may (after RFC 9111, section 3)."""
+    if response.status_code != 200:
+        return f"status {response.status_code}"
+    if response.is_streamed or response.direct_passthrough:
+        return "streamed"
+    if "Set-Cookie" in response.headers:
+        return "set-cookie"
+    control = {name.lower(): value for name, value in response.cache_control.items()}
+    for directive in ("private", "no-store", "no-cache"):
+        if directive in control:
+            return directive
+    for directive in ("max-age", "s-maxage"):
+        if control.get(directive) == "0":
+            return f"{directive}=0"
+    if {name.lower() for name in response.vary} - set(vary):
+        return "vary"
+    if len(response.get_data()) > current_app.config["CACHE_MAX_PAGE_BYTES"]:
+        return "too large"
+    return None
+
+
+def finish(response: Response, vary: tuple[str, ...]) -> Page:
+    """Complete `response` with ETag and Vary, and return the page to store."""
+    response.add_etag()
+    response.vary.update(vary)
+    return response.get_data(), response.status_code, tuple(response.headers)
+
+
+def is_view(function: Callable[..., Any]) -> bool:
+    """Tell whether `function` is the current request's view, alone or under other decorators."""
+    if not request_ctx or request.endpoint is None:
+        return False
+    view: Any = current_app.view_functions[request.endpoint]
+    while view is not None:
+        if view is function:
+            return True
+        methods = getattr(view, "view_class", None)
+        if methods is not None and any(
+            _wraps(getattr(methods, name, None), function)
+            for name in (request.method.lower(), "get", "dispatch_request")
+        ):
+            return True
+        view = getattr(view, "__wrapped__", None)
+    return False
+
+
+def _wraps(outer: Any, function: Callable[..., Any]) -> bool:
+    while outer is not None and outer is not function:
+        outer = getattr(outer, "__wrapped__", None)
+    return outer is function
+
+
+def forget_cookies(app: Flask, **_: Any) -> None:
+    """Make it seen when somebody reads the cookies, other than Flask, which reads the session.
+
+    Werkzeug keeps parsed cookies in the request's `__dict__`. Called when the session is open and
+    before any hook runs.
+    """
+    request.__dict__.pop("cookies", None)
+
+
+def private(owner: Any) -> str | None:
+    """Return what makes the request private so far, None if nothing does.
+
+    `owner` lifts the rules of session and cookies: the page is kept for its owner alone.
+    """
+    if "HTTP_AUTHORIZATION" in request.environ:
+        return "authorization"
+    if owner is not None:
+        return None
+    session = request_ctx._session  # Flask's `session` proxy marks it as accessed: flask 3.1.3
+    if session is not None and session.accessed:
+        return "session"
+    if "cookies" in request.__dict__:
+        return "cookie"
+    header = request.environ.get("HTTP_COOKIE")
+    name = current_app.session_interface.get_cookie_name(current_app)
+    return "session" if header and name in parse_cookie(header) else None
+
+
+def respond(entry: Entry, now: float) -> Response:
+    """Return the stored page as a response to the current request, as old as it is."""
+    body, status, headers = entry.value
+    response = current_app.response_class(body, status, list(headers))
+    response.headers["Age"] = str(max(0, int(now - entry.created)))
+    return response
+
+
+def report(response: Response, outcome: str, reason: str | None = None) -> Response:
+    """Say in `Cache-Status` (RFC 9211) what the cache did, and why if it stored nothing."""
+    detail = f'; detail="{reason}"' if reason else ""
+    response.headers.add("Cache-Status", f"{current_app.name}; {outcome}{detail}")
+    return response
