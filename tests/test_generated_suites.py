@@ -1,0 +1,66 @@
+"""Every combination passes its own tests, against the real engine."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.baking import EDGES, PRODUCT, SLUG, Answers, each, files
+
+#: What the tests of the cache itself run: where it is the same, one run speaks for all.
+CACHING = (f"src/{SLUG}/caching/", f"src/{SLUG}/settings.py", "tests/caching/", "tests/conftest.py")
+
+
+@each(PRODUCT + EDGES)
+def test_a_project_passes_its_own_tests(
+    answers: Answers,
+    project: Callable[[Answers], Path],
+    claim: Callable[[str], bool],
+    record_property: Callable[[str, object], None],
+) -> None:
+    root = project(answers)
+    under_test = {
+        name: content
+        for name, content in files(root).items()
+        if name.startswith((*CACHING, "tests/backend.py"))
+    }
+    first = claim(hashlib.sha256(repr(under_test).encode()).hexdigest())
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+        + ([] if first else ["--ignore=tests/caching"]),
+        cwd=root,
+        env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+        | {"PYTHONPATH": str(root / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+    assert "skipped" not in done.stdout, done.stdout[-5000:]
+    record_property("backend", answers.backend)
+    record_property("tests of the cache", "run" if first else "shared, their code is the same")
+
+
+@pytest.mark.parametrize("route", ["hello", "user", "daily_stats", "stats", "recent_posts"])
+def test_the_tests_of_an_example_notice_when_it_is_broken(
+    route: str, bake: Callable[..., object], tmp_path: Path
+) -> None:
+    """An example whose view is empty fails its test: the tests above would notice."""
+    result = bake(**Answers("memory", (route,)).context)
+    root: Path = result.project_path  # type: ignore[attr-defined]
+    module = root / f"src/{SLUG}/routes/{route}.py"
+    lines = module.read_text().splitlines(keepends=True)
+    broken = [line if "return " not in line else "    return {}\n" for line in lines]
+    module.write_text("".join(broken))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/routes"],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root / "src")},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 1

