@@ -33,6 +33,14 @@ class Clock:
         self.now += seconds
 
 
+def backend_of(cache: Cache) -> Any:
+    """Return the backend itself, without what the cache puts around it."""
+    backend: Any = cache.cache
+    while hasattr(backend, "backend"):
+        backend = backend.backend
+    return backend
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in os.environ:

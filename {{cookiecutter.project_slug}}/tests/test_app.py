@@ -6,6 +6,9 @@ from flask import Flask
 
 from {{ cookiecutter.project_slug }} import create_app
 from {{ cookiecutter.project_slug }}.caching import cache
+from {{ cookiecutter.project_slug }}.caching.backend import Backend
+
+from tests.conftest import backend_of
 
 
 def test_the_app_starts_and_does_not_know_every_path(app: Flask) -> None:
@@ -14,7 +17,7 @@ def test_the_app_starts_and_does_not_know_every_path(app: Flask) -> None:
 
 def test_the_cache_is_the_chosen_backend_with_the_chosen_timeout(app: Flask) -> None:
     with app.app_context():
-        assert type(cache.cache).__module__ == "{{ cookiecutter.project_slug }}.caching.backend"
+        assert isinstance(backend_of(cache), Backend)
         assert cache.cache.default_timeout == {{ cookiecutter.default_timeout }}
 
 

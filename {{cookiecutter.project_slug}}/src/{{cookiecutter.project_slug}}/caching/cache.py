@@ -1,50 +1,23 @@
 """The cache that the app uses: Flask-Caching's, with keys, pages and tags that are safe."""
 
-import math
-import secrets
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import flask_caching
-from flask import Flask, request_started
-
-from . import keys, page
+from . import keys
 from .cached import Options, decorate
-from .entry import Computed, Entry, Seconds, Timeout, seconds, unpack
+from .engine import Engine
+from .entry import Computed, Entry, Seconds, Timeout, seconds
+from .single_flight import ABOUT, LEASE, new_lease
 
 if TYPE_CHECKING:
-    from flask_caching import P, R, _CachedFunction
-
-#: How long a tag's token lives beyond the entry that it was made for, in seconds.
-TOKEN_SPARE = 86400
+    from flask_caching import P, R, _CachedFunction, _MemoizedFunction
 
 
-class Cache(flask_caching.Cache):
+class Cache(Engine):
     """A `flask_caching.Cache` whose `cached` is safe to write without thought.
 
     What differs from Flask-Caching stands in the README under "Differences from Flask-Caching".
     """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        #: Gives the time that expiry is judged by, in seconds since the epoch; tests move it.
-        self.clock: Callable[[], float] = time.time
-        super().__init__(*args, **kwargs)
-
-    def init_app(self, app: Flask, config: dict[str, Any] | None = None) -> None:
-        """Bind the cache to `app`, as Flask-Caching does.
-
-        Every key begins with CACHE_KEY_PREFIX and CACHE_VERSION; in debug also with a token of
-        this process, so that an edited template is not served as it was before the restart.
-        """
-        merged = {**app.config, **(self.config or {}), **(config or {})}
-        parts = [merged.get("CACHE_KEY_PREFIX") or app.name, merged.get("CACHE_VERSION", "1")]
-        if app.debug:
-            parts.append(secrets.token_hex(4))
-        prefix = "".join(f"{part}:" for part in parts)
-        app.config.setdefault("CACHE_MAX_PAGE_BYTES", 1_000_000)
-        request_started.connect(page.forget_cookies, app)
-        super().init_app(app, {**(config or {}), "CACHE_KEY_PREFIX": prefix})
 
     # What stock Flask-Caching has, with expiry judged by our clock.
 
@@ -65,7 +38,10 @@ class Cache(flask_caching.Cache):
         return self._find([key])[0][0] is not None
 
     def set(self, key: str, value: Any, timeout: Seconds | None = None) -> bool:
-        """Store `value` for `timeout` seconds; 0 means for ever, None CACHE_DEFAULT_TIMEOUT."""
+        """Store `value` for `timeout` seconds; 0 means for ever, None CACHE_DEFAULT_TIMEOUT.
+
+        False if it could not be stored.
+        """
         return bool(self.cache.set(key, *self._stored(value, timeout)))
 
     def set_many(self, mapping: Mapping[str, Any], timeout: Seconds | None = None) -> list[Any]:
@@ -78,28 +54,32 @@ class Cache(flask_caching.Cache):
         stored, keep = self._stored(value, timeout)
         if self.cache.add(key, stored, keep):
             return True
-        if self.has(key):
+        # What is there may have expired by our clock. Under a lease nobody else replaces it.
+        backend: Any = self.cache
+        lease = new_lease("add".ljust(ABOUT))
+        if self.has(key) or backend.lease(key, lease, LEASE) is not None:
             return False
-        # Expired by our clock, and the backend has yet to collect it.
-        self.cache.delete(key)
-        return bool(self.cache.add(key, stored, keep))
+        if self.has(key):
+            backend.succeed(key, lease, "", 0)
+            return False
+        return bool(backend.store(key, stored, keep, lease))
 
     def inc(self, key: str, delta: int = 1) -> int | None:
-        """Add `delta` to the integer under `key`, from 0 if there is none, and return the sum."""
+        """Add `delta` to the integer under `key`, from 0 if there is none, and return the sum.
+
+        None if the backend is out of reach.
+        """
         return self.cache.inc(key, delta)
 
     def dec(self, key: str, delta: int = 1) -> int | None:
         """Subtract `delta` as `inc` adds it."""
         return self.cache.dec(key, delta)
 
-    def delete_cached(self, f: Any, *args: Any, **kwargs: Any) -> bool:
-        """Drop what `cached` keeps for a call of the function `f` with these arguments.
+    def delete_many(self, *names: str) -> list[str]:
+        """Drop the keys and return them; none if they could not be dropped."""
+        return self.cache.delete_many(*names) or []
 
-        Pages are told apart by more than their path: tag them, and `invalidate` the tag.
-        """
-        return bool(self.delete(f.make_cache_key(*args, **kwargs)))
-
-    # The engine: look up, compute, store.
+    # The engine: look up, compute once, store.
 
     def get_or_set(
         self,
@@ -107,32 +87,27 @@ class Cache(flask_caching.Cache):
         compute: Callable[[], Any],
         timeout: Timeout = None,
         *,
+        stale: Seconds = 0,
         tags: Iterable[str] = (),
     ) -> Any:
         """Return the value of `key`; on a miss call `compute`, store what it gives and return it.
 
+        Of several callers that miss at once one computes and the others wait for its value. For
+        `stale` seconds after the timeout one caller computes and the others get the old value.
         `timeout` is in seconds, a timedelta or a callable that gives one, asked before computing;
         0 means for ever, None CACHE_DEFAULT_TIMEOUT. None is a value like any other.
         Raises what `compute` raises; nothing is stored then.
         """
-        return self.load(key, lambda: Computed(compute()), timeout, tags)[0].value
+        return self.load(key, lambda: Computed(compute()), timeout, tags, stale).entry.value
 
     def invalidate(self, *tags: str) -> bool:
         """Make every entry with one of `tags` a miss, at once, in every process that shares it.
 
         Also an entry that is still being computed, from data that may be older than this call.
+        False if the backend is out of reach: this process then clears the app's entries when it
+        answers again, before anything is served from it.
         """
-        self.cache.delete_many(*map(keys.tag_key, tags))
-        return True
-
-    def _expires(self, timeout: Seconds | None) -> float:
-        """Return when a value stored now for `timeout` expires; infinity for never."""
-        lifetime = seconds(self.cache.default_timeout if timeout is None else timeout)
-        return self.clock() + lifetime if lifetime else math.inf
-
-    def _keep(self, expires: float) -> int:
-        """Return for how many whole seconds the backend shall keep an entry; 0 for ever."""
-        return 0 if expires == math.inf else max(1, math.ceil(expires - self.clock()))
+        return self.cache.delete_many(*map(keys.tag_key, tags)) is not None
 
     def _stored(self, value: Any, timeout: Seconds | None) -> tuple[Any, int]:
         """Return what `set` and `add` give to the backend, and for how many seconds.
@@ -142,90 +117,6 @@ class Cache(flask_caching.Cache):
         expires = self._expires(timeout)
         entry = Entry(value, self.clock(), expires)
         return value if type(value) is int else tuple(entry), self._keep(expires)
-
-    def _find(
-        self, names: Iterable[str], tags: Iterable[str] = ()
-    ) -> tuple[list[Entry | None], dict[str, Entry | None]]:
-        """Return the fresh entry of each key, and the token of each tag by the tag's key.
-
-        One command to the backend; another one only for entries with tags that were not named.
-        """
-        names, tag_keys = list(names), [keys.tag_key(tag) for tag in tags]
-        found = self._unpacked(*names, *tag_keys)
-        entries = found[: len(names)]
-        tokens = dict(zip(tag_keys, found[len(names) :], strict=True))
-        others = {t for e in entries if e for t in e.tokens if t not in tokens}
-        if others:
-            tokens.update(zip(others, self._unpacked(*others), strict=True))
-
-        def valid(entry: Entry | None) -> bool:
-            return (
-                entry is not None
-                and all(tag in entry.tokens for tag in tag_keys)
-                and all(
-                    (current := tokens[tag]) is not None and current.value == token
-                    for tag, token in entry.tokens.items()
-                )
-            )
-
-        return [entry if valid(entry) else None for entry in entries], tokens
-
-    def _unpacked(self, *names: str) -> list[Entry | None]:
-        stored = self.cache.get_many(*names) if len(names) != 1 else [self.cache.get(names[0])]
-        now = self.clock()
-        return [unpack(one, now) for one in stored]
-
-    def load(
-        self,
-        key: str,
-        compute: Callable[[], Computed],
-        timeout: Timeout,
-        tags: Iterable[str] = (),
-        *,
-        outdated: Callable[[Entry], bool] | None = None,
-    ) -> tuple[Entry, Computed | None]:
-        """Return the entry of `key`, and what was computed for it unless it was a hit.
-
-        `outdated` is asked whether an entry that was found shall be computed anew.
-        """
-        tags = list(tags)
-        (entry,), tokens = self._find([key], tags)
-        if entry is not None and not (outdated and outdated(entry)):
-            return entry, None
-        asked = timeout() if callable(timeout) else timeout
-        expires = self._expires(asked)
-        # Tokens from before computing: what an invalidation overtakes is stored, and never valid.
-        before = {tag: self._token(tag, token, expires) for tag, token in tokens.items()}
-        computed = compute()
-        now = self.clock()
-        if computed.refusal is not None:
-            return Entry(computed.value, now), computed
-        # A callable timeout, such as "until midnight", speaks of the time it was asked at; one in
-        # seconds begins when the value is there.
-        if computed.timeout is not None or not callable(timeout):
-            expires = self._expires(asked if computed.timeout is None else computed.timeout)
-        entry = Entry(computed.value, now, expires, before)
-        if now < expires:
-            self.cache.set(key, tuple(entry), self._keep(expires))
-        return entry, computed
-
-    def _token(self, tag_key: str, current: Entry | None, until: float) -> str:
-        """Return the token of a tag, a new one if there is none that lives until `until`.
-
-        A token is random: one made by counting would come back to life after an eviction.
-        """
-        if current is not None and current.expires >= until:
-            return str(current.value)
-        token = secrets.token_hex(8)
-        made = tuple(Entry(token, self.clock(), until + TOKEN_SPARE))
-        keep = self._keep(until + TOKEN_SPARE)
-        if current is None and self.cache.add(tag_key, made, keep):
-            return token
-        (winner,) = self._unpacked(tag_key) if current is None else (None,)
-        if winner is not None:
-            return str(winner.value)
-        self.cache.set(tag_key, made, keep)
-        return token
 
     # The decorator.
 
@@ -247,15 +138,16 @@ class Cache(flask_caching.Cache):
         query: Iterable[str] | None = None,
         vary: Iterable[str] = (),
         tags: Iterable[str] = (),
+        stale: Seconds = 0,
         private_key: Callable[[], Any] | None = None,
     ) -> "Callable[[Callable[P, R]], _CachedFunction[P, R]]":
         """Decorator: keep the page of a view, or the result of any other function.
 
         The positional parameters are Flask-Caching's; `cache_none` changes nothing, since None is
-        a value here. `timeout` and `tags` are those of `get_or_set`. For a page, `query` names the
-        query parameters that matter (None: all of the query; with `query_string` in any order),
-        `vary` the request headers that matter, and `private_key` gives the owner of a private
-        page, such as the user's id.
+        a value here. `timeout`, `stale` and `tags` are those of `get_or_set`. For a page, `query`
+        names the query parameters that matter (None: all of the query; with `query_string` in any
+        order), `vary` the request headers that matter, and `private_key` gives the owner of a
+        private page, such as the user's id.
         """
         options = Options(
             timeout=timeout,
@@ -264,14 +156,79 @@ class Cache(flask_caching.Cache):
             forced_update=forced_update,
             is_stale=is_stale,
             response_filter=response_filter,
+            sort_query=query_string,
             hash_method=hash_method,
             make_cache_key=make_cache_key,
             source_check=source_check,
             hit_header=bool(response_hit_indication),
-            sort_query=query_string,
             query=None if query is None else tuple(sorted(query)),
             vary=tuple(sorted(name.lower() for name in vary)),
             tags=tuple(tags),
+            stale=seconds(stale),
             private_key=private_key,
         )
         return lambda function: decorate(self, function, options)
+
+    def memoize(
+        self,
+        timeout: Timeout = None,
+        make_name: Callable[..., str] | None = None,
+        unless: Callable[..., bool] | None = None,
+        forced_update: Callable[..., bool] | None = None,
+        is_stale: Callable[..., bool] | None = None,
+        response_filter: Callable[..., Any] | None = None,
+        hash_method: Callable[..., Any] | None = None,
+        cache_none: bool = False,
+        source_check: bool | None = None,
+        args_to_ignore: Iterable[str] | None = None,
+        *,
+        tags: Iterable[str] = (),
+        stale: Seconds = 0,
+    ) -> "Callable[[Callable[P, R]], _MemoizedFunction[P, R]]":
+        """Decorator: keep a function's result for its arguments, until `delete_memoized`.
+
+        The positional parameters are Flask-Caching's; `timeout`, `stale` and `tags` are those of
+        `get_or_set`. Arguments count by their pickles, or by `__caching_id__()` where they have
+        it, and for `self` too. On the current request's view it is `cached`, with its rules.
+        """
+        options = Options(
+            timeout=timeout,
+            make_name=make_name or str,
+            unless=unless,
+            forced_update=forced_update,
+            is_stale=is_stale,
+            response_filter=response_filter,
+            hash_method=hash_method,
+            source_check=source_check,
+            ignore=frozenset(args_to_ignore or ()),
+            tags=tuple(tags),
+            stale=seconds(stale),
+        )
+        return lambda function: decorate(self, function, options)
+
+    def delete_cached(self, f: Any, *args: Any, **kwargs: Any) -> bool:
+        """Drop what `cached` keeps for a call of the function `f` with these arguments.
+
+        Pages are told apart by more than their path: tag them, and `invalidate` the tag.
+        """
+        return bool(self.delete(f.make_cache_key(*args, **kwargs)))
+
+    def delete_memoized(self, f: Any, *args: Any, **kwargs: Any) -> bool:  # type: ignore[override]
+        """Drop what `memoize` keeps for a call of `f`, or without arguments all of it.
+
+        Reached through an instance, `f` is the method of that instance alone. False if the backend
+        is out of reach. Raises TypeError for what is no memoized function.
+        """
+        if not hasattr(f, "delete_memoized"):
+            raise TypeError(f"delete_memoized takes a function that memoize decorates, not {f!r}")
+        owner = getattr(f, "__self__", None)
+        if not (args or kwargs):
+            return self.invalidate(f.memo_tag(owner))
+        if owner is not None and not (args and args[0] is owner):
+            args = (owner, *args)
+        call = f.make_cache_key(f.uncached, *args, **kwargs)
+        return self.cache.delete_many(call, keys.tag_key(call)) is not None
+
+    def delete_memoized_verhash(self, f: Any, *args: Any) -> bool:  # type: ignore[override]
+        """Drop all that `memoize` keeps for `f`."""
+        return self.delete_memoized(f)

@@ -1,7 +1,8 @@
-"""The `cached` decorator: a view's finished page, or any other function's result."""
+"""The decorators `cached` and `memoize`: a view's finished page, or any other function's result."""
 
 import functools
 import inspect
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,43 +10,47 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Response, after_this_request, current_app, request
 from flask.globals import request_ctx
-from flask_caching import CachedResponse
-from flask_caching.signals import cache_view_hit, cache_view_miss
+from flask_caching import CachedResponse, signals
 from flask_caching.utils import join_generator
 
 from . import keys, page
 from .entry import Computed, Entry, Timeout, seconds
 
 if TYPE_CHECKING:
-    from flask_caching import P, R, _CachedFunction
+    from flask_caching import P, R
 
     from .cache import Cache
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The parameters of `Cache.cached`, which explains them."""
+    """The parameters of `Cache.cached` and `Cache.memoize`, which explain them."""
 
     timeout: Timeout
-    key_prefix: str | Callable[[], str]
     unless: Callable[..., Any] | None
     forced_update: Callable[..., Any] | None
     is_stale: Callable[..., Any] | None
     response_filter: Callable[..., Any] | None
     hash_method: Callable[..., Any] | None
-    make_cache_key: Callable[..., Any] | None
     source_check: bool | None
-    hit_header: bool
-    sort_query: bool
-    query: tuple[str, ...] | None
-    vary: tuple[str, ...]
     tags: tuple[str, ...]
-    private_key: Callable[[], Any] | None
+    stale: float
+    # Of `cached` only:
+    key_prefix: str | Callable[[], str] = "view/%s"
+    make_cache_key: Callable[..., Any] | None = None
+    hit_header: bool = False
+    sort_query: bool = False
+    query: tuple[str, ...] | None = None
+    vary: tuple[str, ...] = ()
+    private_key: Callable[[], Any] | None = None
+    # Of `memoize` only, and `make_name` always:
+    make_name: Callable[[str], str] | None = None
+    ignore: frozenset[str] = frozenset()
 
 
-def decorate(
-    cache: "Cache", function: "Callable[P, R]", options: Options
-) -> "_CachedFunction[P, R]":
+def decorate(cache: "Cache", function: "Callable[P, R]", options: Options) -> Any:
     """Return `function` under the cache. Raises TypeError or ValueError for a bad timeout."""
     if options.timeout is not None and not callable(options.timeout):
         seconds(options.timeout)
@@ -56,13 +61,19 @@ def decorate(
         if cache._bypass_cache(options.unless, function, *args, **kwargs):
             return cache._call_fn(function, *args, **kwargs)
         serve = calls.page if page.is_view(wrapper) else calls.value
-        return serve(wrapper.cache_timeout, args, kwargs)  # type: ignore[attr-defined]
+        return serve(decorated.cache_timeout, args, kwargs)
 
     # Flask-Caching's attributes; the first can be set.
-    wrapper.cache_timeout = options.timeout  # type: ignore[attr-defined]
-    wrapper.uncached = function  # type: ignore[attr-defined]
-    wrapper.make_cache_key = calls.make_cache_key  # type: ignore[attr-defined]
-    return wrapper  # type: ignore[return-value]
+    decorated: Any = wrapper
+    decorated.cache_timeout = options.timeout
+    decorated.uncached = function
+    if options.make_name:
+        decorated.make_cache_key = lambda f, *args, **kwargs: calls.value_key(args, kwargs)
+        decorated.memo_tag = calls.memo_tag
+        decorated.delete_memoized = lambda: cache.delete_memoized(wrapper)
+    else:
+        decorated.make_cache_key = lambda *args, **kwargs: calls.value_key(args, kwargs)
+    return decorated
 
 
 class _Calls:
@@ -72,6 +83,8 @@ class _Calls:
         self.cache = cache
         self.function = function
         self.options = options
+        self.name = keys.name_of(function)
+        self.signature = keys.Signature(function, options.ignore)
 
     def page(self, timeout: Timeout, args: Any, kwargs: Any) -> Response:
         """Answer the current request from its stored page, or by the view."""
@@ -107,23 +120,28 @@ class _Calls:
             own = response.timeout if isinstance(response, CachedResponse) else None
             return Computed(page.finish(response, options.vary), timeout=own or None)
 
-        entry, computed = self.cache.load(
+        tags = options.tags
+        if options.make_name:
+            tags = (*tags, self.memo_tag(None), self.value_key(args, kwargs))
+        loaded = self.cache.load(
             key,
             compute,
             timeout,
-            options.tags,
+            tags,
+            options.stale,
             outdated=self._outdated(args, kwargs, lambda e: page.respond(e, self.cache.clock())),
+            alone=request.method == "HEAD",
         )
-        self._signal(computed is None, key, args, kwargs)
-        if computed is not None and computed.refusal:
-            return page.report(made[0], "fwd=miss", computed.refusal)
-        if computed is not None:
+        self._signal(not made, key, args, kwargs)
+        if made and loaded.outcome != "stored":
+            return page.report(made[0], "fwd=miss", loaded.outcome)
+        if made:
             response = page.report(made[0], "fwd=miss; stored")
         else:
-            now = self.cache.clock()
-            response = page.respond(entry, now)
-            fresh = "" if entry.expires == math.inf else f"; ttl={int(entry.expires - now)}"
-            page.report(response, f"hit{fresh}")
+            now, expires = self.cache.clock(), loaded.entry.expires
+            response = page.respond(loaded.entry, now)
+            ttl = "" if expires == math.inf else f"; ttl={math.floor(expires - now)}"
+            page.report(response, f"hit{ttl}")
             if options.hit_header:
                 response.headers["hit_cache"] = "True"
         response.make_conditional(request.environ)
@@ -131,28 +149,37 @@ class _Calls:
 
     def value(self, timeout: Timeout, args: Any, kwargs: Any) -> Any:
         """Return the function's stored result for these arguments, or compute it."""
+        computed: list[Any] = []
 
         def compute() -> Computed:
             result = self.cache._call_fn(self.function, *args, **kwargs)
             if inspect.isgenerator(result):
                 result = join_generator(result)
+            computed.append(result)
             keep = self.options.response_filter
             return Computed(result, "response_filter" if keep and not keep(result) else None)
 
-        key = self._value_key(args, kwargs)
-        entry, computed = self.cache.load(
+        tags = self.options.tags
+        if self.options.make_name:
+            tags = (*tags, self.memo_tag(None))
+            if self.signature.is_method and args:
+                tags = (*tags, self.memo_tag(args[0]))
+        key = self.value_key(args, kwargs)
+        loaded = self.cache.load(
             key,
             compute,
             timeout,
-            self.options.tags,
+            tags,
+            self.options.stale,
             outdated=self._outdated(args, kwargs, lambda e: e.value),
         )
-        self._signal(computed is None, key, args, kwargs)
-        return entry.value
+        self._signal(not computed, key, args, kwargs)
+        return loaded.entry.value
 
-    def make_cache_key(self, *args: Any, **kwargs: Any) -> str:
-        """Return the key of a call with these arguments, as any function's, not as a page's."""
-        return self._value_key(args, kwargs)
+    def memo_tag(self, owner: Any) -> str:
+        """Return the tag of all that is memoized, or of what is for one object's method."""
+        of = "" if owner is None else self.signature.pickled(keys.identity(owner)).hex()
+        return f"memoized {self.name} {of}"
 
     def _bypass(self, outcome: str, reason: str | None, args: Any, kwargs: Any) -> Response:
         response = current_app.make_response(self.cache._call_fn(self.function, *args, **kwargs))
@@ -160,40 +187,46 @@ class _Calls:
 
     def _outdated(
         self, args: Any, kwargs: Any, shown: Callable[[Entry], Any]
-    ) -> Callable[[Entry], bool]:
-        """Return the answer of `forced_update` and `is_stale` for an entry that was found."""
-        forced = self.cache._forced_update(self.options.forced_update, *args, **kwargs)
-        is_stale = self.options.is_stale
-
-        def outdated(entry: Entry) -> bool:
-            return forced or (
-                is_stale is not None
-                and self.cache._is_stale(is_stale, shown(entry), *args, **kwargs)
-            )
-
-        return outdated
+    ) -> Callable[[Entry], bool] | None:
+        """Return what answers `forced_update` and `is_stale` for an entry that was found."""
+        forced_update, is_stale = self.options.forced_update, self.options.is_stale
+        if forced_update is None and is_stale is None:
+            return None
+        forced = self.cache._forced_update(forced_update, *args, **kwargs)
+        return lambda entry: forced or self.cache._is_stale(is_stale, shown(entry), *args, **kwargs)
 
     def _signal(self, hit: bool, key: str, args: Any, kwargs: Any) -> None:
-        if self.cache.enable_signals:
-            signal = cache_view_hit if hit else cache_view_miss
-            signal.send(cache=self.cache, cache_key=key, args=args, kwargs=kwargs)
+        """Send Flask-Caching's signal; a receiver that raises harms nothing but the log."""
+        if not self.cache.enable_signals:
+            return
+        about = {"cache": self.cache, "cache_key": key, "args": args, "kwargs": kwargs}
+        if self.options.make_name:
+            about["f"] = self.function
+            signal = signals.cache_memoize_hit if hit else signals.cache_memoize_miss
+        else:
+            signal = signals.cache_view_hit if hit else signals.cache_view_miss
+        try:
+            signal.send(**about)
+        except Exception:
+            logger.exception("A receiver of %r failed", signal)
 
-    def _name(self) -> tuple[str, str, str | None]:
-        """Return the function's name, its key_prefix, and its source if that shall count."""
-        prefix = self.options.key_prefix
+    def _source(self) -> str | None:
+        """Return the function's source if that shall count."""
         check = self.cache._get_source_check(self.options.source_check)
-        return (
-            keys.name_of(self.function),
-            prefix() if callable(prefix) else prefix,
-            inspect.getsource(self.function) if check else None,
-        )
+        return inspect.getsource(self.function) if check else None
+
+    def _prefix(self) -> str:
+        prefix = self.options.key_prefix
+        return prefix() if callable(prefix) else prefix
 
     def _page_key(self, owner: Any, args: Any, kwargs: Any) -> str:
         own = self.options.make_cache_key
         return keys.hashed(
             "page",
             (
-                *self._name(),
+                self.name,
+                self._prefix(),
+                self._source(),
                 page.place(self.options.vary),
                 page.query_of(self.options.query, self.options.sort_query),
                 None if owner is None else keys.pickled(owner),
@@ -202,7 +235,7 @@ class _Calls:
             self.cache._get_hash_method(self.options.hash_method),
         )
 
-    def _value_key(self, args: Any, kwargs: Any) -> str:
+    def value_key(self, args: Any, kwargs: Any) -> str:
         """Return the key of a function's result.
 
         An explicit `key_prefix` is the key itself where there are no arguments to tell apart, so
@@ -210,16 +243,17 @@ class _Calls:
         """
         if self.options.make_cache_key:
             return str(self.options.make_cache_key(*args, **kwargs))
-        name, prefix, source = self._name()
-        if prefix == "view/%s":
-            prefix = name
+        kind, prefix, source = "value", self._prefix(), self._source()
+        if self.options.make_name:
+            kind, prefix = "memoized", self.options.make_name(self.name)
+        elif prefix == "view/%s":
+            prefix = self.name
         elif "%s" in prefix:
             prefix = prefix.replace("%s", request.path)
         elif not args and not kwargs and source is None:
             return prefix
-        called = keys.arguments(self.function, args, kwargs)
         return keys.hashed(
-            "value",
-            (prefix, source, called),
+            kind,
+            (prefix, source, self.signature.arguments(args, kwargs)),
             self.cache._get_hash_method(self.options.hash_method),
         )

@@ -16,8 +16,8 @@ class Entry(NamedTuple):
     created: float
     #: When it stops being fresh; infinity for never.
     expires: float = math.inf
-    #: The token of each of its tags, by the tag's key, as it was before the value was computed.
-    tokens: dict[str, str] = {}  # noqa: RUF012 - a NamedTuple's default, never changed
+    #: The key and the token of each of its tags, as they were before the value was computed.
+    tokens: tuple[tuple[str, str], ...] = ()
 
 
 class Computed(NamedTuple):
@@ -30,15 +30,23 @@ class Computed(NamedTuple):
     timeout: Seconds | None = None
 
 
-def unpack(stored: Any, now: float) -> Entry | None:
-    """Return the entry that was stored, or None if there is none or it has expired.
+class Loaded(NamedTuple):
+    """What a look-up gave: an entry that was found, or one that was computed."""
+
+    entry: Entry
+    #: "hit", "stale", "stored", or why what was computed is not stored.
+    outcome: str
+
+
+def unpack(stored: Any, now: float, stale: float = 0) -> Entry | None:
+    """Return the entry that was stored, or None if there is none or it expired `stale` seconds ago.
 
     Anything but a tuple is a value that stands bare, such as an integer to count on.
     """
     if stored is None:
         return None
     entry = Entry(*stored) if isinstance(stored, tuple) else Entry(stored, now)
-    return entry if now < entry.expires else None
+    return entry if now < entry.expires + stale else None
 
 
 def seconds(timeout: Seconds) -> float:

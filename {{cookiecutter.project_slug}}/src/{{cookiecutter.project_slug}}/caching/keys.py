@@ -12,7 +12,7 @@ Hash = Callable[[bytes], Any]
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """Return the dotted name of `function`."""
+    """Return the dotted name of a function or class."""
     return f"{function.__module__}.{function.__qualname__}"
 
 
@@ -43,24 +43,54 @@ def pickled(value: Any) -> bytes:
     return buffer.getvalue()
 
 
-def arguments(function: Callable[..., Any], args: Any, kwargs: Any) -> bytes:
-    """Return the arguments of a call as bytes: alike however they are passed, defaults included.
+def identity(value: Any) -> Any:
+    """Return what tells `value` apart: its `__caching_id__()` if its class has one, or itself."""
+    own = getattr(type(value), "__caching_id__", None)
+    return value if own is None else (name_of(type(value)), str(own(value)))
 
-    By their pickle and not their `repr`: two objects may share a repr, or change it at each start.
-    Raises TypeError if the call does not fit the signature or an argument cannot be pickled.
-    """
-    bound = inspect.signature(function).bind(*args, **kwargs)
-    bound.apply_defaults()
-    values = {
-        name: sorted(value.items()) if parameter.kind is parameter.VAR_KEYWORD else value
-        for (name, value), parameter in zip(
-            bound.arguments.items(), bound.signature.parameters.values(), strict=True
-        )
-    }
-    try:
-        return pickled(values)
-    except Exception as error:
-        raise TypeError(
-            f"{name_of(function)} cannot be cached for these arguments, because one of them cannot "
-            f"be pickled to tell calls apart: {error}. Pass plain values, such as an object's id."
-        ) from error
+
+class Signature:
+    """Makes bytes of the arguments of a function's calls."""
+
+    def __init__(self, function: Callable[..., Any], ignore: frozenset[str] = frozenset()) -> None:
+        self._function = function
+        self._ignore = ignore
+
+    @functools.cached_property
+    def _signature(self) -> inspect.Signature:
+        return inspect.signature(self._function)
+
+    @functools.cached_property
+    def _rest(self) -> list[str]:
+        return [p.name for p in self._signature.parameters.values() if p.kind is p.VAR_KEYWORD]
+
+    @functools.cached_property
+    def is_method(self) -> bool:
+        """Whether its first parameter is called `self` or `cls`."""
+        return next(iter(self._signature.parameters), "") in {"self", "cls"} - self._ignore
+
+    def arguments(self, args: Any, kwargs: Any) -> bytes:
+        """Return the arguments of a call: alike however they are passed, defaults included.
+
+        By their pickle and not their `repr`: two objects may share a repr, or change it at each
+        start. Raises TypeError for a call that does not fit and arguments that cannot be pickled.
+        """
+        bound = self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        values = bound.arguments
+        for name in self._rest:
+            values |= {f"**{key}": value for key, value in sorted(values.pop(name).items())}
+        for name in self._ignore:
+            values.pop(name, values.pop(f"**{name}", None))
+        return self.pickled({name: identity(value) for name, value in values.items()})
+
+    def pickled(self, value: Any) -> bytes:
+        """Return a pickle of `value`; TypeError, with the function's name, if there can be none."""
+        try:
+            return pickled(value)
+        except Exception as error:
+            raise TypeError(
+                f"{name_of(self._function)} cannot be cached for these arguments, because one of "
+                f"them cannot be pickled to tell calls apart: {error}. Pass plain values, such as "
+                "an object's id, or give its class a method __caching_id__ that returns one."
+            ) from error

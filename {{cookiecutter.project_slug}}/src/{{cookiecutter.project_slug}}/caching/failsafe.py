@@ -1,0 +1,123 @@
+"""A failing backend is a miss and never an error: what stands between the cache and its backend."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+#: The seconds between two attempts to reach a backend that failed.
+PROBE = 1.0
+#: So many failures in a row, with no success between them, open the breaker.
+FAILURES = 3
+
+#: What each operation gives where the backend fails.
+_FALLBACKS: dict[str, Callable[..., Any]] = {
+    "get": lambda key: None,
+    "get_many": lambda *keys: [None] * len(keys),
+    "has": lambda key: False,
+    "set": lambda *args: False,
+    "set_many": lambda *args: [],
+    "add": lambda *args: False,
+    "inc": lambda *args: None,
+    "dec": lambda *args: None,
+    "delete": lambda key: False,
+    "delete_many": lambda *keys: None,
+    "clear": lambda: False,
+    "lease": lambda *args: None,  # as if it were ours: everybody computes, nobody waits
+    "succeed": lambda *args: False,
+    "store": lambda *args: False,
+}
+_STORING = {"set", "set_many", "add", "store"}
+_DROPPING = {"delete", "delete_many", "clear"}
+
+
+class FailSafe:
+    """A backend that raises nothing when its engine fails.
+
+    A backend says with `errors` which exceptions mean that its engine failed, and with `timeouts`
+    which of them mean that waiting was in vain. A timeout opens the breaker at once, other failures
+    when there are three in a row, and so does an undelivered `delete`, `delete_many` or `clear`.
+    While it is open nothing but one background probe touches the engine; what could not be dropped
+    is made up for by clearing the app's entries before the breaker closes.
+    """
+
+    def __init__(self, backend: Any) -> None:
+        self.backend = backend
+        self.is_open = False
+        self._errors: tuple[type[Exception], ...] = getattr(backend, "errors", (Exception,))
+        self._timeouts: tuple[type[Exception], ...] = getattr(backend, "timeouts", (TimeoutError,))
+        self._failures = 0
+        self._owed = False
+        self._lock = threading.Lock()
+        self._prober: threading.Thread | None = None
+        for operation, fallback in _FALLBACKS.items():
+            setattr(self, operation, self._guarded(operation, fallback))
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the backend's."""
+        return getattr(self.backend, name)
+
+    def _guarded(self, operation: str, fallback: Callable[..., Any]) -> Callable[..., Any]:
+        call = getattr(self.backend, operation)
+
+        def guarded(*args: Any) -> Any:
+            if self.is_open and self._refuse(operation):
+                return fallback(*args)
+            try:
+                result = call(*args)
+            except self._errors as error:
+                self._failed(operation, error)
+                return fallback(*args)
+            except Exception as error:
+                if operation not in _STORING:
+                    raise
+                logger.error("A value cannot be cached: %r under %.200r", error, args[0])
+                return fallback(*args)
+            if self._failures:
+                self._failures = 0
+            return result
+
+        return guarded
+
+    def _refuse(self, operation: str) -> bool:
+        with self._lock:
+            if self.is_open:
+                self._owed |= operation in _DROPPING
+                self._keep_probing()
+            return self.is_open
+
+    def _failed(self, operation: str, error: Exception) -> None:
+        with self._lock:
+            self._failures += 1
+            self._owed |= operation in _DROPPING
+            gone = isinstance(error, self._timeouts) or self._failures >= FAILURES
+            if (gone or self._owed) and not self.is_open:
+                self.is_open = True
+                logger.warning("The cache fails and is not asked until it answers: %r", error)
+                self._keep_probing()
+
+    def _keep_probing(self) -> None:
+        if self._prober is None or not self._prober.is_alive():  # it does not survive a fork
+            self._prober = threading.Thread(target=self._probe, daemon=True)
+            self._prober.start()
+
+    def _probe(self) -> None:
+        while self.is_open:
+            time.sleep(PROBE)
+            with self._lock:
+                owed, self._owed = self._owed, False
+            try:
+                if owed:
+                    self.backend.clear()
+                self.backend.get("probe")
+            except Exception as error:
+                logger.debug("The cache is still out of reach: %r", error)
+                self._owed |= owed
+                continue
+            with self._lock:
+                self.is_open = self._owed  # something else could not be dropped meanwhile
+                self._failures = 0
+        logger.warning("The cache answers again and is in use")
