@@ -1,0 +1,77 @@
+"""How a measure is taken, so that two contenders meet the same noise, and how it is reported."""
+
+import gc
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+#: Does one round of one contender and returns the seconds that one operation took in it.
+Round = Callable[[], float]
+
+_numbers = itertools.count()
+
+
+class Row(NamedTuple):
+    """One line of the table: what we cost, what the stock alternative costs, and their ratio."""
+
+    name: str
+    ours: str
+    stock: str
+    ratio: float
+    #: The largest ratio that will do; None where the row only informs.
+    target: float | None = None
+
+    @property
+    def missed(self) -> bool:
+        """Whether the target is missed."""
+        return self.target is not None and self.ratio > self.target
+
+
+def beside(name: str, ours: float, stock: float, target: float | None = None) -> Row:
+    """Return the row of two durations in seconds."""
+    return Row(name, duration(ours), duration(stock), ours / stock, target)
+
+
+def alternate(*contenders: Round, rounds: int) -> list[float]:
+    """Return the median over `rounds` of each contender's seconds.
+
+    In each round every contender has its turn, each time in the opposite order: a machine that
+    slows down, for a moment or for good, slows all of them.
+    """
+    times: list[list[float]] = [[] for _ in contenders]
+    turns = list(zip(contenders, times, strict=True))
+    for _ in range(rounds):
+        for contender, taken in turns:
+            taken.append(contender())
+        turns.reverse()
+    return [statistics.median(taken) for taken in times]
+
+
+def seconds_each(function: Callable[[Any], object], items: Iterable[Any]) -> float:
+    """Call `function` with each of `items` and return the seconds that one call took."""
+    items = list(items)
+    gc.collect()  # nobody pays for the garbage of the one before
+    start = time.perf_counter()
+    for item in items:
+        function(item)
+    return (time.perf_counter() - start) / len(items)
+
+
+def fresh_keys(count: int) -> list[str]:
+    """Return `count` keys that were never used before."""
+    return [f"key {number}" for number in itertools.islice(_numbers, count)]
+
+
+def duration(seconds: float) -> str:
+    """Return `seconds` for people, in the unit that suits."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:,.2f} {unit}"
+    return f"{seconds * 1e6:,.2f} us"
+
+
+def fraction(ratio: float) -> str:
+    """Return `ratio` for people: a small one as one part in many."""
+    return f"{ratio:,.2f}" if ratio >= 0.1 else f"1/{1 / ratio:,.0f}"
