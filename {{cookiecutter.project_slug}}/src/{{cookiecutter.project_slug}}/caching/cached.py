@@ -3,12 +3,12 @@
 import functools
 import inspect
 import logging
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flask import Response, after_this_request, current_app, request
+from flask import Request, Response, after_this_request, current_app, request
+from flask.ctx import RequestContext
 from flask.globals import request_ctx
 from flask_caching import CachedResponse, signals
 from flask_caching.utils import join_generator
@@ -58,10 +58,12 @@ def decorate(cache: "Cache", function: "Callable[P, R]", options: Options) -> An
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        if cache._bypass_cache(options.unless, function, *args, **kwargs):
+        if options.unless and cache._bypass_cache(options.unless, function, *args, **kwargs):
             return cache._call_fn(function, *args, **kwargs)
-        serve = calls.page if page.is_view(wrapper) else calls.value
-        return serve(decorated.cache_timeout, args, kwargs)
+        context = request_ctx._get_current_object() if request_ctx else None
+        if context is not None and page.is_view(context, wrapper):
+            return calls.page(context, decorated.cache_timeout, args, kwargs)
+        return calls.value(decorated.cache_timeout, args, kwargs)
 
     # Flask-Caching's attributes; the first can be set.
     decorated: Any = wrapper
@@ -86,32 +88,30 @@ class _Calls:
         self.name = keys.name_of(function)
         self.signature = keys.Signature(function, options.ignore)
 
-    def page(self, timeout: Timeout, args: Any, kwargs: Any) -> Response:
-        """Answer the current request from its stored page, or by the view."""
-        options = self.options
+    def page(self, context: RequestContext, timeout: Timeout, args: Any, kwargs: Any) -> Response:
+        """Answer the request from its stored page, or by the view."""
+        options, request, app = self.options, context.request, context.app
         if request.method not in ("GET", "HEAD"):
             return self._bypass("fwd=method", None, args, kwargs)
         owner = options.private_key() if options.private_key else None
-        reason = page.private(owner)
+        reason = page.private(context, owner)
         if reason:
             return self._bypass("fwd=bypass", reason, args, kwargs)
-        key = self._page_key(owner, args, kwargs)
+        key = self._page_key(request, owner, args, kwargs)
         made: list[Response] = []
 
         def compute() -> Computed:
-            later = len(request_ctx._after_request_functions)
+            later = len(context._after_request_functions)
             try:
-                response = current_app.make_response(
-                    self.cache._call_fn(self.function, *args, **kwargs)
-                )
+                response = app.make_response(self.cache._call_fn(self.function, *args, **kwargs))
             except Exception:
                 after_this_request(lambda r: page.report(r, "fwd=miss", "error"))
                 raise
             made.append(response)
-            refusal = page.refusal(response, options.vary) or page.private(owner)
+            refusal = page.refusal(response, options.vary) or page.private(context, owner)
             if request.method == "HEAD":
                 refusal = "head"
-            elif len(request_ctx._after_request_functions) > later:
+            elif len(context._after_request_functions) > later:
                 refusal = "after_this_request"  # a hit would not run what the view put off
             elif options.response_filter and not options.response_filter(response):
                 refusal = refusal or "response_filter"
@@ -119,6 +119,9 @@ class _Calls:
                 return Computed(response, refusal)
             own = response.timeout if isinstance(response, CachedResponse) else None
             return Computed(page.finish(response, options.vary), timeout=own or None)
+
+        def shown(entry: Entry) -> Response:
+            return page.respond(app, entry, self.cache.clock())
 
         tags = options.tags
         if options.make_name:
@@ -129,23 +132,18 @@ class _Calls:
             timeout,
             tags,
             options.stale,
-            outdated=self._outdated(args, kwargs, lambda e: page.respond(e, self.cache.clock())),
+            outdated=self._outdated(args, kwargs, shown),
             alone=request.method == "HEAD",
         )
         self._signal(not made, key, args, kwargs)
         if made and loaded.outcome != "stored":
             return page.report(made[0], "fwd=miss", loaded.outcome)
         if made:
-            response = page.report(made[0], "fwd=miss; stored")
-        else:
-            now, expires = self.cache.clock(), loaded.entry.expires
-            response = page.respond(loaded.entry, now)
-            ttl = "" if expires == math.inf else f"; ttl={math.floor(expires - now)}"
-            page.report(response, f"hit{ttl}")
-            if options.hit_header:
-                response.headers["hit_cache"] = "True"
-        response.make_conditional(request.environ)
-        return response
+            return page.conditional(request, page.report(made[0], "fwd=miss; stored"))
+        response = shown(loaded.entry)
+        if options.hit_header:
+            response.headers["hit_cache"] = "True"
+        return page.conditional(request, response)
 
     def value(self, timeout: Timeout, args: Any, kwargs: Any) -> Any:
         """Return the function's stored result for these arguments, or compute it."""
@@ -219,7 +217,7 @@ class _Calls:
         prefix = self.options.key_prefix
         return prefix() if callable(prefix) else prefix
 
-    def _page_key(self, owner: Any, args: Any, kwargs: Any) -> str:
+    def _page_key(self, request: Request, owner: Any, args: Any, kwargs: Any) -> str:
         own = self.options.make_cache_key
         return keys.hashed(
             "page",
@@ -227,8 +225,8 @@ class _Calls:
                 self.name,
                 self._prefix(),
                 self._source(),
-                page.place(self.options.vary),
-                page.query_of(self.options.query, self.options.sort_query),
+                page.place(request, self.options.vary),
+                page.query_of(request, self.options.query, self.options.sort_query),
                 None if owner is None else keys.pickled(owner),
                 keys.pickled(own(*args, **kwargs)) if own else None,
             ),

@@ -65,7 +65,8 @@ class Engine(flask_caching.Cache):
         `outdated` is asked whether an entry that was found shall be computed anew. With `alone`
         nothing is stored and nobody waits.
         """
-        tags, stale, turn = list(tags), seconds(stale), Turn(self._flights, self.cache, key)
+        tags, stale = list(tags), seconds(stale) if stale else 0
+        turn = Turn(self._flights, key)
         while True:
             (entry,), tokens = self._find([key], tags, stale)
             if entry is not None and outdated is not None and outdated(entry):
@@ -80,7 +81,7 @@ class Engine(flask_caching.Cache):
             # Tokens from before computing: what an invalidation overtakes is never valid.
             seen = tuple((t, self._token(t, one, expires + stale)) for t, one in tokens.items())
             about = hashlib.sha256(repr(seen).encode()).hexdigest()[:ABOUT]
-            lease = turn.take(about, wait=entry is None)
+            lease = turn.take(self.cache, about, wait=entry is None)
             if lease is not None:
                 break
             if entry is not None:
@@ -128,6 +129,8 @@ class Engine(flask_caching.Cache):
         """
         names, tag_keys = list(names), [keys.tag_key(tag) for tag in tags]
         found = self._unpacked([*names, *tag_keys], stale)
+        if len(found) == 1 and (found[0] is None or not found[0].tokens):
+            return found, {}
         entries = found[: len(names)]
         tokens = dict(zip(tag_keys, found[len(names) :], strict=True))
         others = {tag for e in entries if e for tag, _ in e.tokens if tag not in tokens}

@@ -1,10 +1,11 @@
 """HTTP: from a request to a key, from a response to a stored page and back, and what is private."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
-from flask import Flask, Response, current_app, request
-from flask.globals import request_ctx
+from flask import Flask, Request, Response, current_app, request
+from flask.ctx import RequestContext
 from werkzeug.http import parse_cookie
 
 from .entry import Entry
@@ -12,11 +13,15 @@ from .entry import Entry
 #: A finished response: body, status, headers.
 Page = tuple[bytes, int, tuple[tuple[str, str], ...]]
 
+# What follows is done on each hit, so it is given the request itself: Flask's `request` looks it up
+# anew each time.
+
 # The parts of the WSGI environment that say which page is asked for, exactly as they came.
 _PLACE = ("wsgi.url_scheme", "HTTP_HOST", "SERVER_NAME", "SERVER_PORT", "SCRIPT_NAME", "PATH_INFO")
+_CONDITIONS = {"HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_MATCH"}
 
 
-def query_of(declared: tuple[str, ...] | None, any_order: bool) -> Any:
+def query_of(request: Request, declared: tuple[str, ...] | None, any_order: bool) -> Any:
     """Return the part of the query that tells pages apart: the `declared` parameters, or all.
 
     All of it counts as it came, for a view may read it raw; with `any_order` as sorted pairs.
@@ -29,12 +34,10 @@ def query_of(declared: tuple[str, ...] | None, any_order: bool) -> Any:
     return request.environ.get("QUERY_STRING", "")
 
 
-def place(vary: tuple[str, ...]) -> tuple[Any, ...]:
-    """Return where the current request is addressed to, with its headers named in `vary`."""
-    return (
-        *(request.environ.get(name) for name in _PLACE),
-        *(request.headers.get(name) for name in vary),
-    )
+def place(request: Request, vary: tuple[str, ...]) -> tuple[Any, ...]:
+    """Return where the request is addressed to, with its headers named in `vary`."""
+    where = map(request.environ.get, _PLACE)
+    return (*where, *map(request.headers.get, vary)) if vary else tuple(where)
 
 
 def refusal(response: Response, vary: tuple[str, ...]) -> str | None:
@@ -66,11 +69,12 @@ def finish(response: Response, vary: tuple[str, ...]) -> Page:
     return response.get_data(), response.status_code, tuple(response.headers)
 
 
-def is_view(function: Callable[..., Any]) -> bool:
-    """Tell whether `function` is the current request's view, alone or under other decorators."""
-    if not request_ctx or request.endpoint is None:
+def is_view(context: RequestContext, function: Callable[..., Any]) -> bool:
+    """Tell whether `function` is the request's view, alone or under other decorators."""
+    request = context.request
+    if request.endpoint is None:
         return False
-    view: Any = current_app.view_functions[request.endpoint]
+    view: Any = context.app.view_functions[request.endpoint]
     while view is not None:
         if view is function:
             return True
@@ -99,30 +103,47 @@ def forget_cookies(app: Flask, **_: Any) -> None:
     request.__dict__.pop("cookies", None)
 
 
-def private(owner: Any) -> str | None:
+def private(context: RequestContext, owner: Any) -> str | None:
     """Return what makes the request private so far, None if nothing does.
 
     `owner` lifts the rules of session and cookies: the page is kept for its owner alone.
     """
-    if "HTTP_AUTHORIZATION" in request.environ:
+    environ, session = context.request.environ, context._session
+    if "HTTP_AUTHORIZATION" in environ:
         return "authorization"
     if owner is not None:
         return None
-    session = request_ctx._session  # Flask's `session` proxy marks it as accessed: flask 3.1.3
+    # Its own flag: Flask's `session` proxy marks it as accessed (Flask 3.1.3).
     if session is not None and session.accessed:
         return "session"
-    if "cookies" in request.__dict__:
+    if "cookies" in context.request.__dict__:
         return "cookie"
-    header = request.environ.get("HTTP_COOKIE")
-    name = current_app.session_interface.get_cookie_name(current_app)
-    return "session" if header and name in parse_cookie(header) else None
+    header = environ.get("HTTP_COOKIE")
+    if not header:
+        return None
+    name = context.app.session_interface.get_cookie_name(context.app)
+    return "session" if name in parse_cookie(header) else None
 
 
-def respond(entry: Entry, now: float) -> Response:
-    """Return the stored page as a response to the current request, as old as it is."""
+def respond(app: Flask, entry: Entry, now: float) -> Response:
+    """Return the stored page as a response, as old as it is, with its Cache-Status."""
     body, status, headers = entry.value
-    response = current_app.response_class(body, status, list(headers))
-    response.headers["Age"] = str(max(0, int(now - entry.created)))
+    ttl = "" if entry.expires == math.inf else f"; ttl={math.floor(entry.expires - now)}"
+    return app.response_class(
+        [body],  # as a list its length is not computed again
+        status,
+        [
+            *headers,
+            ("Age", str(max(0, int(now - entry.created)))),
+            ("Cache-Status", f"{app.name}; hit{ttl}"),
+        ],
+    )
+
+
+def conditional(request: Request, response: Response) -> Response:
+    """Answer 304 to a client that has the page already (RFC 9110, section 13)."""
+    if not _CONDITIONS.isdisjoint(request.environ):
+        response.make_conditional(request.environ)
     return response
 
 

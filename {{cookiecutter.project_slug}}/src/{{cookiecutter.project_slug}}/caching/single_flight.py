@@ -93,22 +93,22 @@ class SingleFlight:
 class Turn:
     """One caller's wait for its turn to compute the value of a key."""
 
-    def __init__(self, flights: SingleFlight, backend: Any, key: str) -> None:
-        self._flights, self._backend, self._key = flights, backend, key
+    def __init__(self, flights: SingleFlight, key: str) -> None:
+        self._flights, self._key = flights, key
         self._deadline = time.monotonic() + WAIT
         self._pause = 0.005
         self._seen: set[str] = set()
         #: Whether the lease is ours, or everybody computes for themselves.
         self.ours = False
 
-    def take(self, about: str, wait: bool) -> str | None:
+    def take(self, backend: Any, about: str, wait: bool) -> str | None:
         """Return the lease to compute under; None: look the key up again.
 
         It is not ours if the last result could not be stored, or if we have waited long enough.
         Without `wait` None is returned at once.
         """
         lease = new_lease(about)
-        held: str | None = self._backend.lease(self._key, lease, LEASE)
+        held: str | None = backend.lease(self._key, lease, LEASE)
         if held is None:
             self.ours = True
             return lease
