@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .cache import Cache
 
 logger = logging.getLogger(__name__)
+current_request: Any = request_ctx._get_current_object  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,7 @@ def decorate(cache: "Cache", function: "Callable[P, R]", options: Options) -> An
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         if options.unless and cache._bypass_cache(options.unless, function, *args, **kwargs):
             return cache._call_fn(function, *args, **kwargs)
-        context = request_ctx._get_current_object() if request_ctx else None
+        context: RequestContext | None = current_request() if request_ctx else None
         if context is not None and page.is_view(context, wrapper):
             return calls.page(context, decorated.cache_timeout, args, kwargs)
         return calls.value(decorated.cache_timeout, args, kwargs)

@@ -42,6 +42,8 @@ class Engine(flask_caching.Cache):
             parts.append(secrets.token_hex(4))
         prefix = "".join(f"{part}:" for part in parts)
         app.config.setdefault("CACHE_MAX_PAGE_BYTES", 1_000_000)
+        # As safe as Flask-Caching's SHA-256 and much faster where OpenSSL is not needed otherwise.
+        app.config.setdefault("CACHE_HASH_METHOD", hashlib.blake2s)
         request_started.connect(page.forget_cookies, app)
         super().init_app(app, {**(config or {}), "CACHE_KEY_PREFIX": prefix})
         backend: Any = app.extensions["cache"][self]
@@ -66,7 +68,7 @@ class Engine(flask_caching.Cache):
         nothing is stored and nobody waits.
         """
         tags, stale = list(tags), seconds(stale) if stale else 0
-        turn = Turn(self._flights, key)
+        turn: Turn | None = None
         while True:
             (entry,), tokens = self._find([key], tags, stale)
             if entry is not None and outdated is not None and outdated(entry):
@@ -80,7 +82,8 @@ class Engine(flask_caching.Cache):
             expires = self._expires(asked)
             # Tokens from before computing: what an invalidation overtakes is never valid.
             seen = tuple((t, self._token(t, one, expires + stale)) for t, one in tokens.items())
-            about = hashlib.sha256(repr(seen).encode()).hexdigest()[:ABOUT]
+            about = hashlib.blake2s(repr(seen).encode()).hexdigest()[:ABOUT]
+            turn = turn or Turn(self._flights, key)
             lease = turn.take(self.cache, about, wait=entry is None)
             if lease is not None:
                 break

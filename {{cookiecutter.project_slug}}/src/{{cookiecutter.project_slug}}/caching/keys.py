@@ -27,7 +27,7 @@ def hashed(kind: str, parts: tuple[Any, ...], hash_method: Hash) -> str:
 @functools.lru_cache(maxsize=1024)
 def tag_key(tag: str) -> str:
     """Return the key that the token of `tag` stands under, which no key of a user's can be."""
-    return hashed("tag", (tag,), hashlib.sha256)
+    return hashed("tag", (tag,), hashlib.blake2s)
 
 
 def pickled(value: Any) -> bytes:

@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Flask, Request, Response, current_app, request
 from flask.ctx import RequestContext
+from werkzeug.datastructures import Headers
 from werkzeug.http import parse_cookie
 
 from .entry import Entry
@@ -18,7 +19,6 @@ Page = tuple[bytes, int, tuple[tuple[str, str], ...]]
 
 # The parts of the WSGI environment that say which page is asked for, exactly as they came.
 _PLACE = ("wsgi.url_scheme", "HTTP_HOST", "SERVER_NAME", "SERVER_PORT", "SCRIPT_NAME", "PATH_INFO")
-_CONDITIONS = {"HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_MATCH"}
 
 
 def query_of(request: Request, declared: tuple[str, ...] | None, any_order: bool) -> Any:
@@ -127,23 +127,21 @@ def private(context: RequestContext, owner: Any) -> str | None:
 
 def respond(app: Flask, entry: Entry, now: float) -> Response:
     """Return the stored page as a response, as old as it is, with its Cache-Status."""
-    body, status, headers = entry.value
+    body, status, stored = entry.value
     ttl = "" if entry.expires == math.inf else f"; ttl={math.floor(entry.expires - now)}"
-    return app.response_class(
-        [body],  # as a list its length is not computed again
-        status,
-        [
-            *headers,
-            ("Age", str(max(0, int(now - entry.created)))),
-            ("Cache-Status", f"{app.name}; hit{ttl}"),
-        ],
-    )
+    headers = Headers()
+    # They were checked when the page was made: `add` would check each of them on each hit.
+    headers._list += stored
+    headers._list.append(("Age", str(max(0, int(now - entry.created)))))
+    headers._list.append(("Cache-Status", f"{app.name}; hit{ttl}"))
+    return app.response_class([body], status, headers)  # a list's length is not computed again
 
 
 def conditional(request: Request, response: Response) -> Response:
     """Answer 304 to a client that has the page already (RFC 9110, section 13)."""
-    if not _CONDITIONS.isdisjoint(request.environ):
-        response.make_conditional(request.environ)
+    environ = request.environ
+    if "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MODIFIED_SINCE" in environ:
+        response.make_conditional(environ)
     return response
 
 
