@@ -1,7 +1,8 @@
 """Fixtures. `backend_settings`, with the real engine behind it, comes from `tests/backend.py`."""
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,14 @@ class Clock:
 
     def forward(self, seconds: float) -> None:
         self.now += seconds
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Return as soon as `condition()` is true; fail if it is not within half a minute."""
+    give_up = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < give_up, "it has not come true"
+        time.sleep(0.005)
 
 
 def backend_of(cache: Cache) -> Any:

@@ -109,6 +109,12 @@ class Engine(flask_caching.Cache):
         if not turn.ours:
             return finish()
         with self._flights.computing(self.cache, key, lease):
+            # Somebody may have stored it between our look-up and our lease.
+            (entry,), _ = self._find([key], tags)
+            if entry is not None and not (outdated is not None and outdated(entry)):
+                backend: Any = self.cache
+                backend.succeed(key, lease, "", 0)
+                return Loaded(entry, "hit")
             return finish()
 
     def _expires(self, timeout: Seconds | None) -> float:

@@ -1,0 +1,187 @@
+"""A failing backend is a miss: what is done and what is logged while it fails.
+
+The real engines fail in `test_outages.py`, where there is one; here it is one that fails at will.
+"""
+
+import functools
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask_caching.backends import SimpleCache
+
+from {{ cookiecutter.project_slug }}.caching import failsafe
+from {{ cookiecutter.project_slug }}.caching.cache import Cache
+from {{ cookiecutter.project_slug }}.caching.single_flight import LocalLeases
+
+from tests.conftest import wait_until
+
+
+class Moody(SimpleCache):
+    """A backend that counts its calls and fails at will."""
+
+    errors = (OSError,)
+
+    def __init__(self) -> None:
+        super().__init__(threshold=1000)
+        self.fault: Exception | None = None
+        self.calls: list[str] = []
+        self.asked = threading.Event()
+
+    def answer(self, name: str, *args: Any) -> Any:
+        self.calls.append(name)
+        self.asked.set()
+        if self.fault is not None:
+            raise self.fault
+        return getattr(SimpleCache, name)(self, *args)
+
+
+for operation in failsafe._FALLBACKS.keys() - {"lease", "succeed", "store"}:
+    setattr(Moody, operation, functools.partialmethod(Moody.answer, operation))
+
+
+@pytest.fixture
+def moody(cache: Cache, bare: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[Moody]:
+    """Put a backend that fails at will under `cache`."""
+    monkeypatch.setattr(failsafe, "PROBE", 0.01)
+    backend = Moody()
+    bare.extensions["cache"][cache] = failsafe.FailSafe(LocalLeases(backend))
+    yield backend
+    backend.fault = None
+    wait_until(lambda: not breaker(cache))
+
+
+def breaker(cache: Cache) -> bool:
+    is_open: Any = cache.cache.is_open  # type: ignore[attr-defined]
+    return bool(is_open)
+
+
+@pytest.fixture
+def slow_probe(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Let nothing probe until the returned event is set."""
+    event = threading.Event()
+    monkeypatch.setattr(failsafe, "time", SimpleNamespace(sleep=lambda seconds: event.wait(30)))
+    return event
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_each_operation_gives_what_a_miss_gives(
+    cache: Cache, moody: Moody, bare: Flask, debug: bool
+) -> None:
+    bare.debug = debug
+    for fault in (ConnectionError("refused"), TimeoutError("silent")):
+        moody.fault = fault
+        for _ in range(3):
+            assert cache.get("k") is None
+            assert cache.get_many("k", "l") == [None, None]
+            assert not cache.has("k")
+            assert not cache.set("k", "v")
+            assert cache.set_many({"k": "v"}) == []
+            assert not cache.add("k", "v")
+            assert cache.inc("n") is None
+            assert cache.dec("n") is None
+            assert not cache.delete("k")
+            assert cache.delete_many("k") == []
+            assert not cache.clear()
+            assert not cache.invalidate("t")
+            assert cache.get_or_set("k", lambda: "computed", tags=["t"]) == "computed"
+
+
+def test_a_timeout_opens_the_breaker_at_once(
+    cache: Cache, moody: Moody, slow_probe: threading.Event
+) -> None:
+    moody.fault = TimeoutError()
+    cache.get("k")
+    assert breaker(cache)
+    slow_probe.set()
+
+
+def test_other_failures_open_it_after_three_in_a_row(
+    cache: Cache, moody: Moody, slow_probe: threading.Event
+) -> None:
+    for _ in range(2):
+        for _ in range(2):
+            moody.fault = ConnectionError()
+            cache.get("k")
+        moody.fault = None
+        cache.get("k")
+    moody.fault = ConnectionError()
+    for expected in (False, False, True):
+        cache.get("k")
+        assert breaker(cache) is expected
+    slow_probe.set()
+
+
+def test_nothing_but_the_probe_touches_a_backend_that_failed(
+    cache: Cache, moody: Moody, slow_probe: threading.Event
+) -> None:
+    moody.fault = TimeoutError()
+    cache.get("k")
+    moody.calls.clear()
+    moody.asked.clear()
+    for _ in range(100):
+        cache.get_or_set("k", lambda: "v", tags=["t"])
+        cache.set("k", "v")
+    assert moody.calls == []
+    slow_probe.set()
+    assert moody.asked.wait(30)
+    assert set(moody.calls) == {"get"}
+
+
+def test_it_is_in_use_again_when_it_answers_again(cache: Cache, moody: Moody) -> None:
+    cache.set("k", "v")
+    moody.fault = TimeoutError()
+    assert cache.get("k") is None
+    moody.fault = None
+    wait_until(lambda: not breaker(cache))
+    assert cache.get("k") == "v"
+
+
+def test_one_line_marks_each_change_of_state(
+    cache: Cache, moody: Moody, caplog: pytest.LogCaptureFixture
+) -> None:
+    moody.fault = ConnectionError("refused")
+    for _ in range(20):
+        cache.get("k")
+    moody.fault = None
+    wait_until(lambda: not breaker(cache))
+    wait_until(lambda: len(caplog.records) >= 2)
+    assert [record.message for record in caplog.records] == [
+        "The cache fails and is not asked until it answers: ConnectionError('refused')",
+        "The cache answers again and is in use",
+    ]
+
+
+@pytest.mark.parametrize("undelivered", ["delete", "delete_many", "invalidate", "clear"])
+@pytest.mark.parametrize("already_open", [False, True])
+def test_what_could_not_be_dropped_is_not_served_after_the_outage(
+    cache: Cache, moody: Moody, undelivered: str, already_open: bool
+) -> None:
+    cache.get_or_set("k", lambda: "old", tags=["t"])
+    moody.fault = TimeoutError()
+    if already_open:
+        cache.get("k")
+    arguments = {"delete": ["k"], "delete_many": ["k"], "invalidate": ["t"], "clear": []}
+    assert not getattr(cache, undelivered)(*arguments[undelivered])
+    assert breaker(cache)
+    moody.fault = None
+    wait_until(lambda: not breaker(cache))
+    assert cache.get_or_set("k", lambda: "new", tags=["t"]) == "new"
+
+
+def test_without_anything_to_drop_an_outage_loses_nothing(cache: Cache, moody: Moody) -> None:
+    cache.set("k", "v")
+    moody.fault = TimeoutError()
+    cache.get("k")
+    moody.fault = None
+    wait_until(lambda: not breaker(cache))
+    assert "clear" not in moody.calls
+
+
+def test_a_mistake_in_the_call_is_an_error_and_no_outage(cache: Cache, moody: Moody) -> None:
+    with pytest.raises(TypeError):
+        cache.cache.get("k", "too", "many")  # type: ignore[call-arg]
+    assert not breaker(cache)
