@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import keys
 from .cached import Options, decorate
-from .engine import Engine
+from .engine import SPARE, Engine
 from .entry import Computed, Entry, Seconds, Timeout, seconds
 from .single_flight import ABOUT, LEASE, new_lease
 
@@ -46,8 +46,12 @@ class Cache(Engine):
 
     def set_many(self, mapping: Mapping[str, Any], timeout: Seconds | None = None) -> list[Any]:
         """Store several values as `set` does; return the keys that were stored."""
-        stored = {key: self._stored(value, timeout)[0] for key, value in mapping.items()}
-        return self.cache.set_many(stored, self._stored(None, timeout)[1])
+        stored = {key: self._stored(value, timeout) for key, value in mapping.items()}
+        done: set[str] = set()
+        for keep in {keep for _, keep in stored.values()}:
+            some = {key: value for key, (value, its) in stored.items() if its == keep}
+            done.update(self.cache.set_many(some, keep))
+        return [key for key in mapping if key in done]
 
     def add(self, key: str, value: Any, timeout: Seconds | None = None) -> bool:
         """Store `value` unless `key` has one already; True if it was stored. One caller wins."""
@@ -78,6 +82,10 @@ class Cache(Engine):
     def delete_many(self, *names: str) -> list[str]:
         """Drop the keys and return them; none if they could not be dropped."""
         return self.cache.delete_many(*names) or []
+
+    def unlink(self, *names: str) -> list[str]:
+        """Drop the keys as `delete_many` does."""
+        return self.delete_many(*names)
 
     # The engine: look up, compute once, store.
 
@@ -115,8 +123,10 @@ class Cache(Engine):
         Integers stay bare, so that the backend can count on them.
         """
         expires = self._expires(timeout)
-        entry = Entry(value, self.clock(), expires)
-        return value if type(value) is int else tuple(entry), self._keep(expires)
+        keep = self._keep(expires)
+        if type(value) is int:
+            return value, keep and keep - SPARE  # nobody but the backend judges its expiry
+        return tuple(Entry(value, self.clock(), expires)), keep
 
     # The decorator.
 
@@ -223,7 +233,7 @@ class Cache(Engine):
             raise TypeError(f"delete_memoized takes a function that memoize decorates, not {f!r}")
         owner = getattr(f, "__self__", None)
         if not (args or kwargs):
-            return self.invalidate(f.memo_tag(owner))
+            return self.invalidate(f.memo_tag(None if isinstance(owner, type) else owner))
         if owner is not None and not (args and args[0] is owner):
             args = (owner, *args)
         call = f.make_cache_key(f.uncached, *args, **kwargs)

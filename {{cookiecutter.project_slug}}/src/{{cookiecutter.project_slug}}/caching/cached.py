@@ -11,7 +11,7 @@ from flask import Request, Response, after_this_request, current_app, request
 from flask.ctx import RequestContext
 from flask.globals import request_ctx
 from flask_caching import CachedResponse, signals
-from flask_caching.utils import join_generator
+from flask_caching.utils import join_generator, wants_args, wants_extra_args
 
 from . import keys, page
 from .entry import Computed, Entry, Timeout, seconds
@@ -59,8 +59,8 @@ def decorate(cache: "Cache", function: "Callable[P, R]", options: Options) -> An
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        if options.unless and cache._bypass_cache(options.unless, function, *args, **kwargs):
-            return cache._call_fn(function, *args, **kwargs)
+        if options.unless and _yes(options.unless, wants_args, (function,), args, kwargs):
+            return calls.call(args, kwargs)
         context: RequestContext | None = current_request() if request_ctx else None
         if context is not None and page.is_view(context, wrapper):
             return calls.page(context, decorated.cache_timeout, args, kwargs)
@@ -71,12 +71,24 @@ def decorate(cache: "Cache", function: "Callable[P, R]", options: Options) -> An
     decorated.cache_timeout = options.timeout
     decorated.uncached = function
     if options.make_name:
-        decorated.make_cache_key = lambda f, *args, **kwargs: calls.value_key(args, kwargs)
+        decorated.make_cache_key = lambda f, /, *args, **kwargs: calls.value_key(args, kwargs)
         decorated.memo_tag = calls.memo_tag
         decorated.delete_memoized = lambda: cache.delete_memoized(wrapper)
     else:
         decorated.make_cache_key = lambda *args, **kwargs: calls.value_key(args, kwargs)
     return decorated
+
+
+def _yes(
+    asked: Callable[..., Any],
+    wants: Callable[..., bool],
+    first: tuple[Any, ...],
+    args: Any,
+    kwargs: Any,
+    least: tuple[Any, ...] = (),
+) -> bool:
+    """Tell whether a callable says True, given the call if it `wants` that, else the `least`."""
+    return (asked(*first, *args, **kwargs) if wants(asked) else asked(*least)) is True
 
 
 class _Calls:
@@ -88,6 +100,10 @@ class _Calls:
         self.options = options
         self.name = keys.name_of(function)
         self.signature = keys.Signature(function, options.ignore)
+
+    def call(self, args: Any, kwargs: Any) -> Any:
+        """Call the function, which may be async."""
+        return self.cache.app.ensure_sync(self.function)(*args, **kwargs)
 
     def page(self, context: RequestContext, timeout: Timeout, args: Any, kwargs: Any) -> Response:
         """Answer the request from its stored page, or by the view."""
@@ -104,7 +120,7 @@ class _Calls:
         def compute() -> Computed:
             later = len(context._after_request_functions)
             try:
-                response = app.make_response(self.cache._call_fn(self.function, *args, **kwargs))
+                response = app.make_response(self.call(args, kwargs))
             except Exception:
                 after_this_request(lambda r: page.report(r, "fwd=miss", "error"))
                 raise
@@ -151,7 +167,7 @@ class _Calls:
         computed: list[Any] = []
 
         def compute() -> Computed:
-            result = self.cache._call_fn(self.function, *args, **kwargs)
+            result = self.call(args, kwargs)
             if inspect.isgenerator(result):
                 result = join_generator(result)
             computed.append(result)
@@ -177,11 +193,12 @@ class _Calls:
 
     def memo_tag(self, owner: Any) -> str:
         """Return the tag of all that is memoized, or of what is for one object's method."""
-        of = "" if owner is None else self.signature.pickled(keys.identity(owner)).hex()
+        one = owner is not None and self.signature.is_method
+        of = self.signature.pickled(owner).hex() if one else ""
         return f"memoized {self.name} {of}"
 
     def _bypass(self, outcome: str, reason: str | None, args: Any, kwargs: Any) -> Response:
-        response = current_app.make_response(self.cache._call_fn(self.function, *args, **kwargs))
+        response = current_app.make_response(self.call(args, kwargs))
         return page.report(response, outcome, reason)
 
     def _outdated(
@@ -191,8 +208,15 @@ class _Calls:
         forced_update, is_stale = self.options.forced_update, self.options.is_stale
         if forced_update is None and is_stale is None:
             return None
-        forced = self.cache._forced_update(forced_update, *args, **kwargs)
-        return lambda entry: forced or self.cache._is_stale(is_stale, shown(entry), *args, **kwargs)
+        forced = forced_update is not None and _yes(forced_update, wants_args, (), args, kwargs)
+
+        def outdated(entry: Entry) -> bool:
+            if forced or is_stale is None:
+                return forced
+            value = (shown(entry),)
+            return _yes(is_stale, wants_extra_args, value, args, kwargs, value)
+
+        return outdated
 
     def _signal(self, hit: bool, key: str, args: Any, kwargs: Any) -> None:
         """Send Flask-Caching's signal; a receiver that raises harms nothing but the log."""
@@ -243,16 +267,18 @@ class _Calls:
         if self.options.make_cache_key:
             return str(self.options.make_cache_key(*args, **kwargs))
         kind, prefix, source = "value", self._prefix(), self._source()
+        sort = self.options.sort_query and request_ctx
+        query = page.query_of(request, None, True) if sort else None
         if self.options.make_name:
             kind, prefix = "memoized", self.options.make_name(self.name)
-        elif prefix == "view/%s":
+        elif self.options.key_prefix == "view/%s":
             prefix = self.name
-        elif "%s" in prefix:
+        elif "%s" in prefix and prefix == self.options.key_prefix:
             prefix = prefix.replace("%s", request.path)
-        elif not args and not kwargs and source is None:
+        elif not args and not kwargs and source is None and query is None:
             return prefix
         return keys.hashed(
             kind,
-            (prefix, source, self.signature.arguments(args, kwargs)),
+            (prefix, source, query, self.signature.arguments(args, kwargs)),
             self.cache._get_hash_method(self.options.hash_method),
         )

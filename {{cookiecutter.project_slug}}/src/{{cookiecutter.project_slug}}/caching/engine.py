@@ -36,6 +36,8 @@ class Engine(flask_caching.Cache):
         Every key begins with CACHE_KEY_PREFIX and CACHE_VERSION; in debug also with a token of
         this process, so that an edited template is not served as it was before the restart.
         """
+        if not (config is None or isinstance(config, dict)):
+            raise ValueError("`config` must be an instance of dict or None")
         merged = {**app.config, **(self.config or {}), **(config or {})}
         parts = [merged.get("CACHE_KEY_PREFIX") or app.name, merged.get("CACHE_VERSION", "1")]
         if app.debug:
@@ -69,10 +71,11 @@ class Engine(flask_caching.Cache):
         """
         tags, stale = list(tags), seconds(stale) if stale else 0
         turn: Turn | None = None
+        refused: Entry | None = None
         while True:
             (entry,), tokens = self._find([key], tags, stale)
             if entry is not None and outdated is not None and outdated(entry):
-                entry = None
+                refused, entry = entry, None
             if entry is not None and self.clock() < entry.expires:
                 return Loaded(entry, "hit")
             if alone:
@@ -111,6 +114,8 @@ class Engine(flask_caching.Cache):
         with self._flights.computing(self.cache, key, lease):
             # Somebody may have stored it between our look-up and our lease.
             (entry,), _ = self._find([key], tags)
+            if entry is not None and refused is not None and entry.created == refused.created:
+                entry = None  # the one that we asked about already
             if entry is not None and not (outdated is not None and outdated(entry)):
                 backend: Any = self.cache
                 backend.succeed(key, lease, "", 0)

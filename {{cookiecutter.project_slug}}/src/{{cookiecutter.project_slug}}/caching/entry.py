@@ -41,11 +41,12 @@ class Loaded(NamedTuple):
 def unpack(stored: Any, now: float, stale: float = 0) -> Entry | None:
     """Return the entry that was stored, or None if there is none or it expired `stale` seconds ago.
 
-    Anything but a tuple is a value that stands bare, such as an integer to count on.
+    Anything but a tuple, of which JSON makes a list, is a value that stands bare, such as an
+    integer to count on.
     """
     if stored is None:
         return None
-    entry = Entry(*stored) if isinstance(stored, tuple) else Entry(stored, now)
+    entry = Entry(*stored) if isinstance(stored, (tuple, list)) else Entry(stored, now)
     return entry if now < entry.expires + stale else None
 
 

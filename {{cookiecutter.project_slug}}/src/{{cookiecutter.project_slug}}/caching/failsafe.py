@@ -1,6 +1,7 @@
 """A failing backend is a miss and never an error: what stands between the cache and its backend."""
 
 import logging
+import pickle
 import threading
 import time
 from collections.abc import Callable
@@ -30,8 +31,23 @@ _FALLBACKS: dict[str, Callable[..., Any]] = {
     "succeed": lambda *args: False,
     "store": lambda *args: False,
 }
+#: What says that a value cannot be stored or read, and nothing about the engine.
+_VALUES = (
+    TypeError,
+    ValueError,
+    AttributeError,
+    LookupError,
+    EOFError,
+    ImportError,
+    RecursionError,
+    pickle.PickleError,
+)
 _STORING = {"set", "set_many", "add", "store"}
 _DROPPING = {"delete", "delete_many", "clear"}
+
+
+def _is_the_values(error: Exception) -> bool:
+    return isinstance(error, _VALUES) and not isinstance(error, OSError)
 
 
 class FailSafe:
@@ -69,7 +85,10 @@ class FailSafe:
             try:
                 result = call(*args)
             except self._errors as error:
-                self._failed(operation, error)
+                if operation not in _DROPPING and _is_the_values(error):
+                    logger.error("A value cannot be cached or read: %r under %.200r", error, args)
+                else:
+                    self._failed(operation, error)
                 return fallback(*args)
             except Exception as error:
                 if operation not in _STORING:

@@ -8,6 +8,8 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
+from flask_caching.utils import get_function_parameters
+
 Hash = Callable[[bytes], Any]
 
 
@@ -30,6 +32,18 @@ def tag_key(tag: str) -> str:
     return hashed("tag", (tag,), hashlib.blake2s)
 
 
+class _Pickler(pickle.Pickler):
+    def persistent_id(self, value: Any) -> Any:
+        """Return what stands for `value`; None for its pickle.
+
+        The `__caching_id__()` of an object whose class has one, and a set's members in one order.
+        """
+        if type(value) in (set, frozenset):
+            return type(value), sorted(map(pickled, value))
+        own = getattr(type(value), "__caching_id__", None)
+        return None if own is None else (name_of(type(value)), str(own(value)))
+
+
 def pickled(value: Any) -> bytes:
     """Return a pickle of `value` that depends on its contents alone.
 
@@ -37,16 +51,10 @@ def pickled(value: Any) -> bytes:
     Raises what pickle raises, and ValueError for a value that contains itself.
     """
     buffer = io.BytesIO()
-    pickler = pickle.Pickler(buffer, pickle.HIGHEST_PROTOCOL)
+    pickler = _Pickler(buffer, pickle.HIGHEST_PROTOCOL)
     pickler.fast = True
     pickler.dump(value)
     return buffer.getvalue()
-
-
-def identity(value: Any) -> Any:
-    """Return what tells `value` apart: its `__caching_id__()` if its class has one, or itself."""
-    own = getattr(type(value), "__caching_id__", None)
-    return value if own is None else (name_of(type(value)), str(own(value)))
 
 
 class Signature:
@@ -58,7 +66,8 @@ class Signature:
 
     @functools.cached_property
     def _signature(self) -> inspect.Signature:
-        return inspect.signature(self._function)
+        # Which knows how to read annotations that name what is only there for type checkers.
+        return inspect.Signature(get_function_parameters(self._function))
 
     @functools.cached_property
     def _rest(self) -> list[str]:
@@ -82,7 +91,7 @@ class Signature:
             values |= {f"**{key}": value for key, value in sorted(values.pop(name).items())}
         for name in self._ignore:
             values.pop(name, values.pop(f"**{name}", None))
-        return self.pickled({name: identity(value) for name, value in values.items()})
+        return self.pickled(dict(values))
 
     def pickled(self, value: Any) -> bytes:
         """Return a pickle of `value`; TypeError, with the function's name, if there can be none."""

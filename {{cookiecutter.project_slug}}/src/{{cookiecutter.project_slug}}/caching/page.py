@@ -18,7 +18,7 @@ Page = tuple[bytes, int, tuple[tuple[str, str], ...]]
 # anew each time.
 
 # The parts of the WSGI environment that say which page is asked for, exactly as they came.
-_PLACE = ("wsgi.url_scheme", "HTTP_HOST", "SERVER_NAME", "SERVER_PORT", "SCRIPT_NAME", "PATH_INFO")
+_PLACE = ("wsgi.url_scheme", "HTTP_HOST", "SCRIPT_NAME", "PATH_INFO")
 
 
 def query_of(request: Request, declared: tuple[str, ...] | None, any_order: bool) -> Any:
@@ -36,8 +36,10 @@ def query_of(request: Request, declared: tuple[str, ...] | None, any_order: bool
 
 def place(request: Request, vary: tuple[str, ...]) -> tuple[Any, ...]:
     """Return where the request is addressed to, with its headers named in `vary`."""
-    where = map(request.environ.get, _PLACE)
-    return (*where, *map(request.headers.get, vary)) if vary else tuple(where)
+    where: tuple[Any, ...] = tuple(map(request.environ.get, _PLACE))
+    if where[1] is None:  # HTTP/1.0: then it is the server's own name
+        where += (request.host,)
+    return (*where, *map(request.headers.get, vary)) if vary else where
 
 
 def refusal(response: Response, vary: tuple[str, ...]) -> str | None:
