@@ -16,15 +16,23 @@ ALWAYS = """
     src/shop/caching/__init__.py src/shop/caching/backend.py src/shop/caching/cache.py
     src/shop/caching/cached.py src/shop/caching/entry.py src/shop/caching/keys.py
     src/shop/caching/lru.py src/shop/caching/page.py
+    src/shop/caching/engine.py src/shop/caching/failsafe.py src/shop/caching/single_flight.py
     src/shop/routes/__init__.py
     tests/backend.py tests/conftest.py tests/test_app.py tests/test_settings.py
     tests/caching/test_backend.py tests/caching/test_contract.py tests/caching/test_engine.py
-    tests/caching/test_lru.py tests/caching/test_pages.py tests/caching/test_values.py
+    tests/caching/test_failsafe.py tests/caching/test_faults.py tests/caching/test_flask_caching.py
+    tests/caching/test_lru.py tests/caching/test_memoize.py tests/caching/test_pages.py
+    tests/caching/test_single_flight.py tests/caching/test_values.py
 """
+SHARED = [
+    "src/shop/caching/signing.py",
+    "tests/caching/test_shared.py",
+    "tests/caching/test_workers.py",
+]
 OF_BACKEND = {
     "memory": [],
-    "disk": ["src/shop/caching/signing.py", "tests/caching/test_shared.py"],
-    "redis": ["src/shop/caching/signing.py", "tests/caching/test_shared.py"],
+    "disk": [*SHARED, "tests/caching/test_outages.py"],
+    "redis": [*SHARED, "tests/caching/test_outages.py"],
 }
 
 
