@@ -27,7 +27,7 @@ from tests.baking import (
 
 #: Traces of a choice: they stand nowhere in a project that did not choose it.
 TRACES = {
-    "disk": r"\bdisk\b|CACHE_DI|cache\.sqlite3",
+    "disk": r"\bdisk\b|FLASK_CACHE_DI|CACHE_DISK|CACHE_DIR: |cache\.sqlite3",
     "redis": r"redis|valkey",
     "hello": r"\bhello\.py|test_hello|Hello, World",
     "user": r"/user/|\buser\.py|test_user",
@@ -37,6 +37,7 @@ TRACES = {
     "database": r"(?i:sqlalchemy)|DATABASE|init.db|\bmodels\b|filled_database",
 }
 PACKAGES = {
+    "cachelib": "cachelib",
     "click": "click",
     "flask": "flask",
     "flask_caching": "flask-caching",
