@@ -7,7 +7,6 @@ are in test_contract.py, test_pages.py, test_values.py and test_memoize.py.
 import asyncio
 import hashlib
 import inspect
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
@@ -255,9 +254,8 @@ def test_delete_cached_and_unlink_drop_entries(cache: Cache) -> None:
     assert not cache.has("k")
 
 
-@pytest.mark.skipif(sys.version_info < (3, 14), reason="annotations are evaluated at once")
 def test_an_annotation_may_name_what_only_a_type_checker_knows(cache: Cache) -> None:
-    def function(n: Unknown) -> int:
+    def function(n: "Unknown") -> int:
         return next(numbers)
 
     for decorate in (cache.cached(), cache.memoize(unless=lambda *_: False)):

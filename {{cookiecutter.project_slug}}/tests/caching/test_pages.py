@@ -539,16 +539,3 @@ def test_flashed_messages_are_shown_once_and_to_one(site: Site) -> None:
     alice.get("/do")
     assert [alice.get("/page").text, alice.get("/page").text] == ["['done']", "[]"]
     assert site.get().text == "[]"
-
-
-def test_an_async_view_is_cached(bare: Flask, cache: Cache) -> None:
-    pytest.importorskip("asgiref")
-
-    @bare.get("/page")
-    @cache.cached()
-    async def page() -> str:
-        return "page"
-
-    client = bare.test_client()
-    assert [client.get("/page").headers["Cache-Status"] for _ in range(2)] == [STORED, HIT]
-    assert client.get("/page").text == "page"
