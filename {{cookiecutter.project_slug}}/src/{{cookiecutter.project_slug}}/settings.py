@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from werkzeug.utils import import_string
 
 from .caching.backend import BackendSettings
 
@@ -75,6 +76,16 @@ class Settings(BackendSettings, BaseSettings):
         if value.lstrip().startswith("["):
             return json.loads(value)
         return [part.strip() for part in value.split(",") if part.strip()]
+
+    @field_validator("CACHE_TYPE")
+    @classmethod
+    def _exists(cls, value: str) -> str:
+        """Refuse a backend that Flask-Caching would not find."""
+        try:
+            import_string(value if "." in value else f"flask_caching.backends.{value}")
+        except ImportError:
+            raise ValueError("there is no such backend") from None
+        return value
 
     @field_validator("SECRET_KEY")
     @classmethod
