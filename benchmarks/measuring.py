@@ -18,20 +18,34 @@ class Row(NamedTuple):
 
     name: str
     ours: str
-    stock: str
-    ratio: float
-    #: The largest ratio that will do; None where the row only informs.
-    target: float | None = None
-
-    @property
-    def missed(self) -> bool:
-        """Whether the target is missed."""
-        return self.target is not None and self.ratio > self.target
+    stock: str = ""
+    #: None where there is nothing to compare with.
+    ratio: float | None = None
+    #: The most that will do; empty where the row only informs.
+    target: str = ""
+    missed: bool = False
 
 
 def beside(name: str, ours: float, stock: float, target: float | None = None) -> Row:
-    """Return the row of two durations in seconds."""
-    return Row(name, duration(ours), duration(stock), ours / stock, target)
+    """Return the row of two durations in seconds; `target` is the largest ratio that will do."""
+    ratio = ours / stock
+    row = Row(name, duration(ours), duration(stock), ratio)
+    if target is None:
+        return row
+    return row._replace(target=f"<= {fraction(target)}", missed=ratio > target)
+
+
+def lasting(name: str, ours: float, stock: float | None = None, target: float | None = None) -> Row:
+    """Return the row of a duration in seconds; `target` is the longest that will do."""
+    row = Row(name, duration(ours)) if stock is None else beside(name, ours, stock)
+    if target is None:
+        return row
+    return row._replace(target=f"<= {duration(target).replace('.00', '')}", missed=ours > target)
+
+
+def counted(name: str, ours: int, stock: int, target: int) -> Row:
+    """Return the row of two counts; `target` is the largest of ours that will do."""
+    return Row(name, f"{ours:,}", f"{stock:,}", ours / stock, f"<= {target:,}", ours > target)
 
 
 def alternate(*contenders: Round, rounds: int) -> list[float]:

@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from flask import Flask
-from flask_caching import Cache
 from werkzeug.test import create_environ
 
+from .apps import PATIENT, answer, our_app, settings, stock_app
 from .measuring import Round, Row, alternate, beside, seconds_each
 from .projects import Projects
 from .servers import redis_server
@@ -39,10 +38,10 @@ def measure(projects: Projects) -> list[Row]:
 def compare(backend: str, folder: Path, fast_path: bool = False) -> Row:
     """Ask both apps for the same page and return the row of a hit."""
     with ExitStack() as stack:
-        url = stack.enter_context(redis_server(folder)) if backend == "redis" else ""
+        url = stack.enter_context(redis_server(folder)).url if backend == "redis" else ""
         ours, stock = settings(backend, folder, url)
         our_hit, stock_hit = alternate(
-            _hits(*our_app({**ours, "CACHE_FAST_PATH": fast_path})),
+            _hits(*our_app({**ours, **PATIENT, "CACHE_FAST_PATH": fast_path})),
             _hits(*stock_app(stock)),
             rounds=ROUNDS,
         )
@@ -50,36 +49,8 @@ def compare(backend: str, folder: Path, fast_path: bool = False) -> Row:
     return beside(f"page hit, {backend} / {name}", our_hit, stock_hit, target=0.85)
 
 
-def settings(backend: str, folder: Path, url: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return our settings for `backend`, and those of its stock equivalent."""
-    if backend == "disk":
-        return (
-            {"CACHE_DIR": str(folder / "ours")},
-            {"CACHE_TYPE": "FileSystemCache", "CACHE_DIR": str(folder / "stock")},
-        )
-    if backend == "redis":
-        return (
-            # A busy machine may be slow; what is measured is not how long a caller waits.
-            {"CACHE_REDIS_URL": url, "CACHE_REDIS_TIMEOUT": 30.0},
-            {"CACHE_TYPE": "RedisCache", "CACHE_REDIS_URL": url},
-        )
-    return {}, {"CACHE_TYPE": "SimpleCache"}
-
-
-def our_app(config: dict[str, Any]) -> tuple[Flask, list[int]]:
-    """Return the generated app with the view of the posts, and the list of the view's calls."""
-    app = import_module("shop").create_app({"SECRET_KEY": "a secret", "TESTING": True, **config})
-    return app, _add_posts(app, import_module("shop.caching").cache)
-
-
-def stock_app(config: dict[str, Any]) -> tuple[Flask, list[int]]:
-    """Return an app under stock Flask-Caching with the same view, and that view's calls."""
-    app = Flask("stock")
-    app.config.from_mapping(config, SECRET_KEY="a secret", TESTING=True)
-    return app, _add_posts(app, Cache(app))
-
-
-def _add_posts(app: Flask, cache: Any) -> list[int]:
+def _hits(app: Flask, cache: Any) -> Round:
+    """Store a page of posts; the round asks for it again."""
     calls: list[int] = []
 
     @app.get("/posts")
@@ -88,11 +59,6 @@ def _add_posts(app: Flask, cache: Any) -> list[int]:
         calls.append(1)
         return {"posts": POSTS}
 
-    return calls
-
-
-def _hits(app: Flask, calls: list[int]) -> Round:
-    """Store the page; the round asks for it again."""
     environ = create_environ("/posts", "http://shop.example.com")
     ask: Callable[[Any], bytes] = partial(answer, app)
     page = ask(environ)
@@ -104,18 +70,3 @@ def _hits(app: Flask, calls: list[int]) -> Round:
         return seconds
 
     return hits
-
-
-def answer(app: Flask, environ: dict[str, Any]) -> bytes:
-    """Send a request to `app` as a server does and return the body of the answer."""
-    chunks = app(environ.copy(), _start)
-    try:
-        return b"".join(chunks)
-    finally:
-        chunks.close()  # type: ignore[attr-defined]
-
-
-def _start(status: str, headers: Any, exc_info: Any = None) -> Callable[[bytes], None]:
-    if status != "200 OK":
-        raise AssertionError(status)
-    return lambda data: None
