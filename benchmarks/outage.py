@@ -46,9 +46,8 @@ CASES = [
     Case("redis refuses at start", "redis", killed, FIRST, fresh=True),
     Case("redis killed", "redis", killed, FIRST),
     Case("disk deleted", "disk", deleted, FIRST),
-    # It can be read: each probe succeeds, and whoever writes next waits again.
-    Case("disk locked", "disk", locked, WAITING, None),
-    Case("disk locked at start", "disk", locked, WAITING, None, fresh=True),
+    Case("disk locked", "disk", locked, WAITING),
+    Case("disk locked at start", "disk", locked, WAITING, fresh=True),
 ]
 
 

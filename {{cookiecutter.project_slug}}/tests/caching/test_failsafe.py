@@ -128,7 +128,7 @@ def test_nothing_but_the_probe_touches_a_backend_that_failed(
     assert moody.calls == []
     slow_probe.set()
     assert moody.asked.wait(30)
-    assert set(moody.calls) == {"get"}
+    assert set(moody.calls) == {"delete"}
 
 
 def test_it_is_in_use_again_when_it_answers_again(cache: Cache, moody: Moody) -> None:
