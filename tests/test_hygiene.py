@@ -8,6 +8,7 @@ import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -148,6 +149,19 @@ def test_it_is_formatted_and_linted_as_it_is(
             [sys.executable, "-m", "ruff", *command, "-q", "--no-cache"],
             cwd=project(answers),
             check=True,
+        )
+
+
+@pytest.mark.parametrize("slug", ["x", "x" * 40])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_it_is_formatted_and_linted_whatever_its_name(
+    backend: str, slug: str, bake: Callable[..., Any]
+) -> None:
+    answers = Answers(backend, tuple(ROUTES)).context | {"project_slug": slug}
+    root = bake(**answers).project_path
+    for command in (["check"], ["format", "--check"]):
+        subprocess.run(
+            [sys.executable, "-m", "ruff", *command, "-q", "--no-cache"], cwd=root, check=True
         )
 
 

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import pytest
 from flask import Flask, request
 
-from {{ cookiecutter.project_slug }}.caching import single_flight
+from {{ cookiecutter.project_slug }}.caching import single_flight as flights
 from {{ cookiecutter.project_slug }}.caching.cache import Cache
-from {{ cookiecutter.project_slug }}.caching.single_flight import SingleFlight, Turn, new_lease
+from {{ cookiecutter.project_slug }}.caching.single_flight import SingleFlight, new_lease
 
 from tests.caching.test_contract import together
 from tests.conftest import Clock
@@ -132,7 +132,7 @@ def test_an_error_reaches_its_own_caller_and_the_next_tries(
 def test_who_saw_two_others_fail_waits_for_no_third(cache: Cache) -> None:
     """In a queue the last would wait for as many as there are callers."""
     backend: Any = cache.cache
-    turn = Turn(cache._flights, "k")
+    turn = flights.Turn(cache._flights, "k")
     leases, taken = [new_lease("of the same data") for _ in range(3)], []
     for lease in leases:
         assert backend.lease("k", lease, 5) is None
@@ -151,7 +151,7 @@ def test_a_page_that_may_not_be_stored_makes_no_queue_and_is_not_shared(
     @cache.cached()
     def page() -> tuple[str, dict[str, str]]:
         if not first.acquire(blocking=False):
-            at_once.wait(single_flight.WAIT / 3)  # sooner than they would tire of a queue
+            at_once.wait(flights.WAIT / 3)  # sooner than they would tire of a queue
         return request.headers["X-Caller"], {"Cache-Control": "no-store"}
 
     def ask(number: int) -> str:
@@ -309,7 +309,7 @@ def test_a_drop_beats_stale(cache: Cache, clock: Clock, way: Drop) -> None:
 def test_a_computation_longer_than_its_lease_is_not_done_twice(
     cache: Cache, bare: Flask, monkeypatch: pytest.MonkeyPatch, waiting: threading.Semaphore
 ) -> None:
-    monkeypatch.setattr(single_flight, "LEASE", 1.5)
+    monkeypatch.setattr(flights, "LEASE", 1.5)
     renewals = threading.Semaphore(0)
     succeed = cache.cache.succeed  # type: ignore[attr-defined]
 
