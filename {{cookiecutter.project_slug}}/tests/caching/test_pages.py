@@ -539,3 +539,74 @@ def test_flashed_messages_are_shown_once_and_to_one(site: Site) -> None:
     alice.get("/do")
     assert [alice.get("/page").text, alice.get("/page").text] == ["['done']", "[]"]
     assert site.get().text == "[]"
+
+
+def test_a_page_for_whom_the_server_knows_is_neither_served_nor_kept(site: Site) -> None:
+    """A server that authenticates says who it is, and hides the header `Authorization`."""
+    site.view(lambda: f"hello {request.remote_user}")
+    ada = {"REMOTE_USER": "ada"}
+    assert site.status(environ_overrides=ada) == 'bare; fwd=bypass; detail="authorization"'
+    assert site.get().text == "hello None"
+
+
+def test_a_view_that_calls_itself_stores_its_own_page(site: Site, bare: Flask) -> None:
+    @bare.get("/user/<int:n>")
+    @site.cache.cached()
+    def user(n: int) -> Any:
+        return "user 2" if n == 2 else f"moved to {user(2)}"
+
+    for _ in range(2):
+        assert [site.get(f"/user/{n}").text for n in (1, 2)] == ["moved to user 2", "user 2"]
+
+
+def test_a_method_decorated_for_each_request_is_a_page_too(site: Site, bare: Flask) -> None:
+    """As Flask-RESTful does with its `method_decorators`."""
+
+    class Item(MethodView):
+        def dispatch_request(self, **values: Any) -> Any:
+            return site.cache.cached()(self.get)(**values)
+
+        def get(self) -> str:
+            return request.full_path
+
+    bare.add_url_rule("/a", view_func=Item.as_view("a"))
+    bare.add_url_rule("/b", view_func=Item.as_view("b"))
+    for _ in range(2):
+        assert [site.get(url).text for url in ("/a?x=1", "/a?x=2", "/b?x=1")] == [
+            "/a?x=1",
+            "/a?x=2",
+            "/b?x=1",
+        ]
+
+
+def test_what_reads_the_session_under_a_decorator_without_wraps_is_not_kept(
+    site: Site, bare: Flask
+) -> None:
+    """Then it is not seen to be the view, and would be kept by its name and arguments."""
+
+    def naive(function: Body) -> Body:
+        return lambda: function()
+
+    bare.add_url_rule("/login/<u>", "login", lambda u: session.update(user=u) or "")
+    cached = site.cache.cached()(lambda: f"hello {session.get('user')}")
+    bare.add_url_rule("/page", "page", naive(cached))
+    for name in ("alice", "bob"):
+        client = bare.test_client()
+        client.get(f"/login/{name}")
+        assert client.get("/page").text == f"hello {name}"
+
+
+@pytest.mark.parametrize("option", ["tags", "query", "vary"])
+def test_one_name_need_not_be_in_a_tuple(site: Site, option: str) -> None:
+    name = {"tags": "posts", "query": "page", "vary": "Accept-Language"}[option]
+    site.view(lambda: str(site.runs), **{option: name})
+    site.get("/page?page=1")
+    site.cache.invalidate("posts")
+    site.get("/page?page=2", headers={"Accept-Language": "de"})
+    assert site.runs == 2
+
+
+def test_an_age_is_that_of_our_own_page(site: Site) -> None:
+    site.view(with_header("Age", "1000"))
+    site.get()
+    assert site.get().headers.getlist("Age") == ["0"]

@@ -278,6 +278,18 @@ def test_who_comes_after_a_drop_never_gets_what_was_begun_before_it(
     assert cache.get("k") == "new"
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_what_is_set_is_not_overwritten_by_what_was_begun_before_it(
+    cache: Cache, bare: Flask, several: bool
+) -> None:
+    with Computation(cache, bare).half_way():
+        if several:
+            cache.set_many({"k": "new"})
+        else:
+            cache.set("k", "new")
+    assert cache.get("k") == "new"
+
+
 def test_what_a_drop_overtook_is_not_stored(cache: Cache, bare: Flask, way: Drop) -> None:
     with Computation(cache, bare, tags=way.tags).half_way() as computing:
         way.drop(cache)
@@ -341,4 +353,33 @@ def test_who_comes_after_a_computation_waits_for_nothing(
     clock.forward(10)
     assert cache.get_or_set("k", lambda: "next", timeout=10) == "next"
     assert not waiting.acquire(blocking=False)
+    assert cache._flights._running == {}
+
+
+def test_nobody_waits_for_a_value_that_cannot_be_pickled(
+    cache: Cache, bare: Flask, waiting: threading.Semaphore
+) -> None:
+    first, at_once = threading.Semaphore(1), threading.Barrier(CALLERS - 1)
+
+    def compute() -> Any:
+        if first.acquire(blocking=False):
+            await_all(waiting)
+        else:
+            at_once.wait(flights.WAIT / 3)
+        return threading.Lock()
+
+    locks = together(CALLERS, in_app(bare, lambda _: cache.get_or_set("k", compute)))
+    assert len(set(map(id, locks))) == CALLERS
+
+
+def test_without_another_thread_to_be_had_a_value_is_computed_all_the_same(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert cache.get_or_set("k", lambda: "v") == "v"
+    assert cache.get("k") == "v"
     assert cache._flights._running == {}

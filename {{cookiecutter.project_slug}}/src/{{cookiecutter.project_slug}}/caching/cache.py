@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from flask_caching import P, R, _CachedFunction, _MemoizedFunction
 
 
+def names(given: Iterable[str]) -> tuple[str, ...]:
+    """Return names as a tuple; a string, such as the ("posts") of a forgotten comma, is one."""
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
 class Cache(Engine):
     """A `flask_caching.Cache` whose `cached` is safe to write without thought.
 
@@ -106,6 +111,7 @@ class Cache(Engine):
         0 means for ever, None CACHE_DEFAULT_TIMEOUT. None is a value like any other.
         Raises what `compute` raises; nothing is stored then.
         """
+        tags = names(tags)
         return self.load(key, lambda: Computed(compute()), timeout, tags, stale).entry.value
 
     def invalidate(self, *tags: str) -> bool:
@@ -171,9 +177,9 @@ class Cache(Engine):
             make_cache_key=make_cache_key,
             source_check=source_check,
             hit_header=bool(response_hit_indication),
-            query=None if query is None else tuple(sorted(query)),
-            vary=tuple(sorted(name.lower() for name in vary)),
-            tags=tuple(tags),
+            query=None if query is None else tuple(sorted(names(query))),
+            vary=tuple(sorted(name.lower() for name in names(vary))),
+            tags=names(tags),
             stale=seconds(stale),
             private_key=private_key,
         )
@@ -210,8 +216,8 @@ class Cache(Engine):
             response_filter=response_filter,
             hash_method=hash_method,
             source_check=source_check,
-            ignore=frozenset(args_to_ignore or ()),
-            tags=tuple(tags),
+            ignore=frozenset(names(args_to_ignore or ())),
+            tags=names(tags),
             stale=seconds(stale),
         )
         return lambda function: decorate(self, function, options)

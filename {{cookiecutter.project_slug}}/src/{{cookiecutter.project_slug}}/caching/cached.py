@@ -7,7 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flask import Request, Response, after_this_request, current_app, request
+from flask import (
+    Request,
+    Response,
+    after_this_request,
+    current_app,
+    has_request_context,
+    request,
+)
 from flask.ctx import RequestContext
 from flask.globals import request_ctx
 from flask_caching import CachedResponse, signals
@@ -61,8 +68,10 @@ def decorate(cache: "Cache", function: "Callable[P, R]", options: Options) -> An
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         if options.unless and _yes(options.unless, wants_args, (function,), args, kwargs):
             return calls.call(args, kwargs)
-        context: RequestContext | None = current_request() if request_ctx else None
+        context = current_request() if has_request_context() else None
         if context is not None and page.is_view(context, wrapper):
+            if calls in context.__dict__.get("pages_being_made", ()):
+                return calls.call(args, kwargs)  # the view calls itself: that is no page
             return calls.page(context, decorated.cache_timeout, args, kwargs)
         return calls.value(decorated.cache_timeout, args, kwargs)
 
@@ -99,7 +108,9 @@ class _Calls:
         self.function = function
         self.options = options
         self.name = keys.name_of(function)
-        self.signature = keys.Signature(function, options.ignore)
+        # A bound method's object tells its calls apart like any other argument.
+        self.bound = (function.__self__,) if inspect.ismethod(function) else ()
+        self.signature = keys.Signature(getattr(function, "__func__", function), options.ignore)
 
     def call(self, args: Any, kwargs: Any) -> Any:
         """Call the function, which may be async."""
@@ -119,11 +130,14 @@ class _Calls:
 
         def compute() -> Computed:
             later = len(context._after_request_functions)
+            context.__dict__.setdefault("pages_being_made", set()).add(self)
             try:
                 response = app.make_response(self.call(args, kwargs))
             except Exception:
                 after_this_request(lambda r: page.report(r, "fwd=miss", "error"))
                 raise
+            finally:
+                context.__dict__["pages_being_made"].discard(self)
             made.append(response)
             refusal = page.refusal(response, options.vary) or page.private(context, owner)
             if request.method == "HEAD":
@@ -165,14 +179,22 @@ class _Calls:
     def value(self, timeout: Timeout, args: Any, kwargs: Any) -> Any:
         """Return the function's stored result for these arguments, or compute it."""
         computed: list[Any] = []
+        options = self.options
+        # Nothing in the key but the function and its arguments: then the user must not matter.
+        keyless = options.key_prefix == "view/%s" and not (
+            options.make_cache_key or options.make_name
+        )
 
         def compute() -> Computed:
-            result = self.call(args, kwargs)
-            if inspect.isgenerator(result):
-                result = join_generator(result)
+            asked = current_request() if keyless and has_request_context() else None
+            with page.watched(asked) as private:
+                result = self.call(args, kwargs)
+                if inspect.isgenerator(result):
+                    result = join_generator(result)
             computed.append(result)
             keep = self.options.response_filter
-            return Computed(result, "response_filter" if keep and not keep(result) else None)
+            refusal = "response_filter" if keep and not keep(result) else None
+            return Computed(result, private[0] if private else refusal)
 
         tags = self.options.tags
         if self.options.make_name:
@@ -267,7 +289,7 @@ class _Calls:
         if self.options.make_cache_key:
             return str(self.options.make_cache_key(*args, **kwargs))
         kind, prefix, source = "value", self._prefix(), self._source()
-        sort = self.options.sort_query and request_ctx
+        sort = self.options.sort_query and has_request_context()
         query = page.query_of(request, None, True) if sort else None
         if self.options.make_name:
             kind, prefix = "memoized", self.options.make_name(self.name)
@@ -279,6 +301,6 @@ class _Calls:
             return prefix
         return keys.hashed(
             kind,
-            (prefix, source, query, self.signature.arguments(args, kwargs)),
+            (prefix, source, query, self.signature.arguments((*self.bound, *args), kwargs)),
             self.cache._get_hash_method(self.options.hash_method),
         )

@@ -43,7 +43,7 @@ class Engine(flask_caching.Cache):
         if app.debug:
             parts.append(secrets.token_hex(4))
         prefix = "".join(f"{part}:" for part in parts)
-        app.config.setdefault("CACHE_MAX_PAGE_BYTES", 1_000_000)
+        app.config["CACHE_MAX_PAGE_BYTES"] = merged.get("CACHE_MAX_PAGE_BYTES", 1_000_000)
         # As safe as Flask-Caching's SHA-256 and much faster where OpenSSL is not needed otherwise.
         app.config.setdefault("CACHE_HASH_METHOD", hashlib.blake2s)
         request_started.connect(page.forget_cookies, app)
@@ -73,7 +73,7 @@ class Engine(flask_caching.Cache):
         turn: Turn | None = None
         refused: Entry | None = None
         while True:
-            (entry,), tokens = self._find([key], tags, stale)
+            (entry,), tokens = self._find([key], tags, stale, bare=False)
             if entry is not None and outdated is not None and outdated(entry):
                 refused, entry = entry, None
             if entry is not None and self.clock() < entry.expires:
@@ -113,7 +113,7 @@ class Engine(flask_caching.Cache):
             return finish()
         with self._flights.computing(self.cache, key, lease):
             # Somebody may have stored it between our look-up and our lease.
-            (entry,), _ = self._find([key], tags)
+            (entry,), _ = self._find([key], tags, bare=False)
             if entry is not None and refused is not None and entry.created == refused.created:
                 entry = None  # the one that we asked about already
             if entry is not None and not (outdated is not None and outdated(entry)):
@@ -135,14 +135,19 @@ class Engine(flask_caching.Cache):
         return 0 if until == math.inf else math.ceil(max(0, until - self.clock())) + SPARE
 
     def _find(
-        self, names: Iterable[str], tags: Iterable[str] = (), stale: float = 0
+        self,
+        names: Iterable[str],
+        tags: Iterable[str] = (),
+        stale: float = 0,
+        *,
+        bare: bool = True,
     ) -> tuple[list[Entry | None], dict[str, Entry | None]]:
         """Return the entry of each key, and the token of each tag by the tag's key.
 
         One command to the backend; another one only for entries with tags that were not named.
         """
         names, tag_keys = list(names), [keys.tag_key(tag) for tag in tags]
-        found = self._unpacked([*names, *tag_keys], stale)
+        found = self._unpacked([*names, *tag_keys], stale, bare)
         if len(found) == 1 and (found[0] is None or not found[0].tokens):
             return found, {}
         entries = found[: len(names)]
@@ -162,10 +167,12 @@ class Engine(flask_caching.Cache):
 
         return [entry if valid(entry) else None for entry in entries], tokens
 
-    def _unpacked(self, names: list[str], stale: float = 0) -> list[Entry | None]:
+    def _unpacked(
+        self, names: list[str], stale: float = 0, bare: bool = True
+    ) -> list[Entry | None]:
         stored = [self.cache.get(names[0])] if len(names) == 1 else self.cache.get_many(*names)
         now = self.clock()
-        return [unpack(one, now, stale) for one in stored]
+        return [unpack(one, now, stale, bare) for one in stored]
 
     def _token(self, tag_key: str, current: Entry | None, until: float) -> str:
         """Return the token of a tag, a new one if there is none that lives until `until`.

@@ -38,7 +38,7 @@ class Loaded(NamedTuple):
     outcome: str
 
 
-def unpack(stored: Any, now: float, stale: float = 0) -> Entry | None:
+def unpack(stored: Any, now: float, stale: float = 0, bare: bool = True) -> Entry | None:
     """Return the entry that was stored, or None if there is none or it expired `stale` seconds ago.
 
     Anything but a tuple, of which JSON makes a list, is a value that stands bare, such as an
@@ -46,7 +46,14 @@ def unpack(stored: Any, now: float, stale: float = 0) -> Entry | None:
     """
     if stored is None:
         return None
-    entry = Entry(*stored) if isinstance(stored, (tuple, list)) else Entry(stored, now)
+    if isinstance(stored, (tuple, list)):
+        if not 2 <= len(stored) <= len(Entry._fields):
+            return None  # of another release
+        entry = Entry(*stored)
+    elif bare:
+        entry = Entry(stored, now)
+    else:
+        return None  # unsigned: what the engine stores is never bare
     return entry if now < entry.expires + stale else None
 
 

@@ -5,6 +5,7 @@ import pickle
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -16,15 +17,15 @@ FAILURES = 3
 
 #: What each operation gives where the backend fails.
 _FALLBACKS: dict[str, Callable[..., Any]] = {
-    "get": lambda key: None,
+    "get": lambda *args: None,
     "get_many": lambda *keys: [None] * len(keys),
-    "has": lambda key: False,
+    "has": lambda *args: False,
     "set": lambda *args: False,
     "set_many": lambda *args: [],
     "add": lambda *args: False,
     "inc": lambda *args: None,
     "dec": lambda *args: None,
-    "delete": lambda key: False,
+    "delete": lambda *args: False,
     "delete_many": lambda *keys: None,
     "clear": lambda: False,
     "lease": lambda *args: None,  # as if it were ours: everybody computes, nobody waits
@@ -54,10 +55,13 @@ class FailSafe:
     """A backend that raises nothing when its engine fails.
 
     A backend says with `errors` which exceptions mean that its engine failed, and with `timeouts`
-    which of them mean that waiting was in vain. A timeout opens the breaker at once, other failures
-    when there are three in a row, and so does an undelivered `delete`, `delete_many` or `clear`.
-    While it is open nothing but one background probe touches the engine; what could not be dropped
-    is made up for by clearing the app's entries before the breaker closes.
+    which of them mean that waiting was in vain, and with `refusals` which are an answer, such as
+    that there is no room: those are logged, and it is asked again.
+
+    A timeout opens the breaker at once, other failures when there are three in a row, and so does
+    an undelivered `delete`, `delete_many` or `clear`. While it is open nothing but one background
+    probe touches the engine; what could not be dropped is made up for by clearing the app's
+    entries before the breaker closes.
     """
 
     def __init__(self, backend: Any) -> None:
@@ -65,9 +69,11 @@ class FailSafe:
         self.is_open = False
         self._errors: tuple[type[Exception], ...] = getattr(backend, "errors", (Exception,))
         self._timeouts: tuple[type[Exception], ...] = getattr(backend, "timeouts", (TimeoutError,))
+        self._refusals: tuple[type[Exception], ...] = getattr(backend, "refusals", ())
         self._failures = 0
         self._owed = False
         self._lock = threading.Lock()
+        self._next_line = 0.0
         self._prober: threading.Thread | None = None
         for operation, fallback in _FALLBACKS.items():
             setattr(self, operation, self._guarded(operation, fallback))
@@ -79,21 +85,23 @@ class FailSafe:
     def _guarded(self, operation: str, fallback: Callable[..., Any]) -> Callable[..., Any]:
         call = getattr(self.backend, operation)
 
-        def guarded(*args: Any) -> Any:
+        def guarded(*args: Any, **kwargs: Any) -> Any:
             if self.is_open and self._refuse(operation):
                 return fallback(*args)
             try:
-                result = call(*args)
+                result = call(*args, **kwargs)
             except self._errors as error:
                 if operation not in _DROPPING and _is_the_values(error):
                     logger.error("A value cannot be cached or read: %r under %.200r", error, args)
+                elif operation not in _DROPPING and isinstance(error, self._refusals):
+                    self._refused(error)
                 else:
                     self._failed(operation, error)
                 return fallback(*args)
             except Exception as error:
                 if operation not in _STORING:
                     raise
-                logger.error("A value cannot be cached: %r under %.200r", error, args[0])
+                logger.error("A value cannot be cached: %r under %.200r", error, args)
                 return fallback(*args)
             if self._failures:
                 self._failures = 0
@@ -108,6 +116,11 @@ class FailSafe:
                 self._keep_probing()
             return self.is_open
 
+    def _refused(self, error: Exception) -> None:
+        if time.monotonic() >= self._next_line:  # as long as it lasts, a line a minute
+            self._next_line = time.monotonic() + 60
+            logger.error("The cache refuses what it is asked: %s", error)
+
     def _failed(self, operation: str, error: Exception) -> None:
         with self._lock:
             self._failures += 1
@@ -121,7 +134,8 @@ class FailSafe:
     def _keep_probing(self) -> None:
         if self._prober is None or not self._prober.is_alive():  # it does not survive a fork
             self._prober = threading.Thread(target=self._probe, daemon=True)
-            self._prober.start()
+            with suppress(RuntimeError):  # no more threads now: whoever asks next tries again
+                self._prober.start()
 
     def _probe(self) -> None:
         while self.is_open:

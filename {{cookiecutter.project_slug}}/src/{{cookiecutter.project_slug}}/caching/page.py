@@ -1,7 +1,8 @@
 """HTTP: from a request to a key, from a response to a stored page and back, and what is private."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from flask import Flask, Request, Response, current_app, request
@@ -68,6 +69,7 @@ def finish(response: Response, vary: tuple[str, ...]) -> Page:
     """Complete `response` with ETag and Vary, and return the page to store."""
     response.add_etag()
     response.vary.update(vary)
+    response.headers.pop("Age", None)  # of what it was made from: its own begins now
     return response.get_data(), response.status_code, tuple(response.headers)
 
 
@@ -81,13 +83,23 @@ def is_view(context: RequestContext, function: Callable[..., Any]) -> bool:
         if view is function:
             return True
         methods = getattr(view, "view_class", None)
-        if methods is not None and any(
-            _wraps(getattr(methods, name, None), function)
-            for name in (request.method.lower(), "get", "dispatch_request")
+        if methods is not None and (
+            # Put on when the request came, as Flask-RESTful's `method_decorators` are.
+            isinstance(getattr(_inmost(function), "__self__", None), methods)
+            or any(
+                _wraps(getattr(methods, name, None), function)
+                for name in (request.method.lower(), "get", "dispatch_request")
+            )
         ):
             return True
         view = getattr(view, "__wrapped__", None)
     return False
+
+
+def _inmost(function: Any) -> Any:
+    while not hasattr(function, "__self__") and hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    return function
 
 
 def _wraps(outer: Any, function: Callable[..., Any]) -> bool:
@@ -105,13 +117,35 @@ def forget_cookies(app: Flask, **_: Any) -> None:
     request.__dict__.pop("cookies", None)
 
 
+@contextmanager
+def watched(context: RequestContext | None) -> Iterator[list[str]]:
+    """Note in the list that the block looked at the session or the cookies of the request."""
+    seen: list[str] = []
+    if context is None or context._session is None:
+        yield seen
+        return
+    session, values = context._session, context.request.__dict__
+    before, cookies = session.accessed, values.pop("cookies", None)
+    session.accessed = False
+    try:
+        yield seen
+    finally:
+        if session.accessed:
+            seen.append("session")
+        elif "cookies" in values:
+            seen.append("cookie")
+        session.accessed |= before
+        if cookies is not None:
+            values["cookies"] = cookies
+
+
 def private(context: RequestContext, owner: Any) -> str | None:
     """Return what makes the request private so far, None if nothing does.
 
     `owner` lifts the rules of session and cookies: the page is kept for its owner alone.
     """
     environ, session = context.request.environ, context._session
-    if "HTTP_AUTHORIZATION" in environ:
+    if "HTTP_AUTHORIZATION" in environ or "REMOTE_USER" in environ:
         return "authorization"
     if owner is not None:
         return None

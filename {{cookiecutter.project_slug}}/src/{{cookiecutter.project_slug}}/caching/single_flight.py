@@ -2,18 +2,23 @@
 
 The one that computes holds a lease in the backend, so this works over threads, processes and hosts.
 A lease is also the permission to store: `delete` and `clear` drop it, and what was computed from
-older data is then not stored.
+older data is then not stored. So does `set`, whose value is the newer one.
 """
 
+import logging
 import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from flask_caching.backends.nullcache import NullCache
+
 from .lru import LRUCache
+
+logger = logging.getLogger(__name__)
 
 #: How many seconds a lease lasts; it is renewed three times as often, so that it ends only when
 #: its holder dies.
@@ -55,8 +60,12 @@ class SingleFlight:
         with self._lock:
             self._running[lease] = (backend, key, ended)
             if self._renewer is None:
-                self._renewer = threading.Thread(target=self._renew, daemon=True)
-                self._renewer.start()
+                renewer = threading.Thread(target=self._renew, daemon=True)
+                try:
+                    renewer.start()
+                    self._renewer = renewer
+                except RuntimeError:  # no more threads: the lease ends by itself
+                    logger.warning("No thread to renew the leases with")
         try:
             yield
         except BaseException:
@@ -86,8 +95,12 @@ class SingleFlight:
                 if not self._running:
                     self._renewer = None
                     return
-                for lease, (backend, key, _) in self._running.items():
+                running = list(self._running.items())
+            for lease, (backend, key, _) in running:
+                try:
                     backend.succeed(key, lease, lease, LEASE)
+                except Exception:
+                    logger.exception("A lease could not be renewed: %s", key)
 
 
 class Turn:
@@ -138,6 +151,8 @@ class LocalLeases:
 
         One about other data, from before an invalidation, is not in the way.
         """
+        if isinstance(self.backend, NullCache):  # nothing is ever found: waiting would be in vain
+            return f"{lease[:ABOUT]}:pass:"
         with self._leases.lock:
             held: str | None = self._leases.get(key)
             if held is not None and held[:ABOUT] == lease[:ABOUT]:
@@ -159,7 +174,24 @@ class LocalLeases:
     def store(self, key: str, value: Any, timeout: int, lease: str) -> bool:
         """End the lease on `key` and store `value`, if the lease is still `lease`."""
         with self._leases.lock:
-            return self.succeed(key, lease, "", 0) and bool(self.backend.set(key, value, timeout))
+            if self._leases.get(key) != lease or not self.backend.set(key, value, timeout):
+                return False
+            self._leases.delete(key)  # not before: who could not store leaves a mark that says so
+            return True
+
+    def set(self, key: str, value: Any, timeout: int) -> bool:
+        """Store `value` and end the lease on `key`."""
+        with self._leases.lock:
+            self._leases.delete(key)
+            return bool(self.backend.set(key, value, timeout))
+
+    def set_many(self, mapping: Mapping[str, Any], timeout: int) -> list[str]:
+        """Store the values and end the leases on their keys; return the keys."""
+        with self._leases.lock:
+            for key in mapping:
+                self._leases.delete(key)
+            stored: list[str] = self.backend.set_many(mapping, timeout)
+            return stored
 
     def delete(self, key: str) -> bool:
         """Drop `key` and the lease on it; True if there was a value."""
