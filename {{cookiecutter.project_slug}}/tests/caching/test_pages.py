@@ -550,13 +550,13 @@ def test_a_page_for_whom_the_server_knows_is_neither_served_nor_kept(site: Site)
 
 
 def test_a_view_that_calls_itself_stores_its_own_page(site: Site, bare: Flask) -> None:
-    @bare.get("/user/<int:n>")
+    @bare.get("/item/<int:n>")
     @site.cache.cached()
-    def user(n: int) -> Any:
-        return "user 2" if n == 2 else f"moved to {user(2)}"
+    def item(n: int) -> Any:
+        return "item 2" if n == 2 else f"moved to {item(2)}"
 
     for _ in range(2):
-        assert [site.get(f"/user/{n}").text for n in (1, 2)] == ["moved to user 2", "user 2"]
+        assert [site.get(f"/item/{n}").text for n in (1, 2)] == ["moved to item 2", "item 2"]
 
 
 def test_a_method_decorated_for_each_request_is_a_page_too(site: Site, bare: Flask) -> None:
