@@ -149,7 +149,7 @@ class Engine(flask_caching.Cache):
         names, tag_keys = list(names), [keys.tag_key(tag) for tag in tags]
         found = self._unpacked([*names, *tag_keys], stale, bare)
         if len(found) == 1 and (found[0] is None or not found[0].tokens):
-            return found, {}
+            return found, {}  # as most are
         entries = found[: len(names)]
         tokens = dict(zip(tag_keys, found[len(names) :], strict=True))
         others = {tag for e in entries if e for tag, _ in e.tokens if tag not in tokens}
@@ -170,8 +170,9 @@ class Engine(flask_caching.Cache):
     def _unpacked(
         self, names: list[str], stale: float = 0, bare: bool = True
     ) -> list[Entry | None]:
-        stored = [self.cache.get(names[0])] if len(names) == 1 else self.cache.get_many(*names)
-        now = self.clock()
+        if len(names) == 1:
+            return [unpack(self.cache.get(names[0]), self.clock(), stale, bare)]
+        stored, now = self.cache.get_many(*names), self.clock()
         return [unpack(one, now, stale, bare) for one in stored]
 
     def _token(self, tag_key: str, current: Entry | None, until: float) -> str:

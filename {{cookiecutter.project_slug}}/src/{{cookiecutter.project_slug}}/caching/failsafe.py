@@ -89,7 +89,7 @@ class FailSafe:
             if self.is_open and self._refuse(operation):
                 return fallback(*args)
             try:
-                result = call(*args, **kwargs)
+                result = call(*args, **kwargs) if kwargs else call(*args)
             except self._errors as error:
                 if operation not in _DROPPING and _is_the_values(error):
                     logger.error("A value cannot be cached or read: %r under %.200r", error, args)
