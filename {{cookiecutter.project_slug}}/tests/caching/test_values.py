@@ -20,6 +20,9 @@ class Twin:
     def __repr__(self) -> str:
         return "Twin"
 
+    def times(self, factor: int) -> int:
+        return self.n * factor
+
 
 @pytest.fixture
 def add(cache: Cache) -> Any:
@@ -71,6 +74,12 @@ def test_functions_of_one_signature_do_not_share(cache: Cache) -> None:
         return "other"
 
     assert [cache.cached()(f)() for f in (one, other)] == ["one", "other"]
+
+
+@pytest.mark.parametrize("method", ["cached", "memoize"])
+def test_the_object_of_a_bound_method_counts(cache: Cache, method: str) -> None:
+    keep = getattr(cache, method)()
+    assert [keep(Twin(n).times)(10) for n in (1, 2, 1)] == [10, 20, 10]
 
 
 def test_an_argument_that_cannot_be_pickled_is_an_error_that_names_the_function(add: Any) -> None:

@@ -53,7 +53,7 @@ class Options:
     query: tuple[str, ...] | None = None
     vary: tuple[str, ...] = ()
     private_key: Callable[[], Any] | None = None
-    # Of `memoize` only, and `make_name` always:
+    # Of `memoize` only, which always sets `make_name`:
     make_name: Callable[[str], str] | None = None
     ignore: frozenset[str] = frozenset()
 

@@ -69,11 +69,11 @@ class SingleFlight:
         try:
             yield
         except BaseException:
-            self._end(lease)
             backend.succeed(key, lease, "", 0)
             raise
         finally:
-            self._end(lease)
+            with self._lock:
+                self._running.pop(lease, None)  # gone if this process was forked meanwhile
             ended.set()
 
     def wait_for(self, lease: str, seconds: float, pause: float) -> None:
@@ -84,10 +84,6 @@ class SingleFlight:
         else:
             time.sleep(min(seconds, pause))
 
-    def _end(self, lease: str) -> None:
-        with self._lock:  # not while it is being renewed: that would leave it behind
-            self._running.pop(lease, None)
-
     def _renew(self) -> None:
         while True:
             time.sleep(LEASE / 3)
@@ -96,7 +92,7 @@ class SingleFlight:
                     self._renewer = None
                     return
                 running = list(self._running.items())
-            for lease, (backend, key, _) in running:
+            for lease, (backend, key, _) in running:  # nothing comes of one that has ended since
                 try:
                     backend.succeed(key, lease, lease, LEASE)
                 except Exception:
