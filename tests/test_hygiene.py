@@ -42,6 +42,7 @@ PACKAGES = {
     "click": "click",
     "flask": "flask",
     "flask_caching": "flask-caching",
+    "prometheus_client": "prometheus-client",
     "pydantic": "pydantic",
     "pydantic_settings": "pydantic-settings",
     "pytest": "pytest",

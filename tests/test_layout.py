@@ -17,6 +17,10 @@ ALWAYS = """
     src/shop/caching/cached.py src/shop/caching/entry.py src/shop/caching/keys.py
     src/shop/caching/lru.py src/shop/caching/page.py
     src/shop/caching/engine.py src/shop/caching/failsafe.py src/shop/caching/single_flight.py
+    src/shop/caching/events.py
+    src/shop/monitoring/__init__.py src/shop/monitoring/commands.py src/shop/monitoring/metrics.py
+    src/shop/monitoring/report.py src/shop/monitoring/usage.py src/shop/monitoring/views.py
+    src/shop/monitoring/workers.py src/shop/monitoring/static/index.html
     src/shop/routes/__init__.py
     tests/backend.py tests/conftest.py tests/test_app.py tests/test_settings.py
     tests/caching/test_backend.py tests/caching/test_contract.py tests/caching/test_engine.py

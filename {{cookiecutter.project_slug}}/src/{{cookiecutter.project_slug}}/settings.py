@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+from click import ClickException
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from werkzeug.utils import import_string
@@ -17,8 +18,13 @@ from .caching.backend import BackendSettings
 PREFIX = "FLASK_"
 
 
-class SettingsError(RuntimeError):
-    """Settings that cannot be used; the message names each, and a value that works."""
+class SettingsError(ClickException):
+    """Settings that cannot be used; the message names each, and a value that works.
+
+    Commands show it as their error, without a traceback.
+    """
+
+    exit_code = 2
 
 
 class Settings(BackendSettings, BaseSettings):
@@ -65,6 +71,11 @@ class Settings(BackendSettings, BaseSettings):
     )
     CACHE_MAX_PAGE_BYTES: int = Field(
         1_000_000, ge=1, description="A larger page is answered, not stored."
+    )
+
+    MONITORING_PASSWORD: str = Field(
+        "",
+        description="Opens /metrics and /cache/, by HTTP Basic; without it only DEBUG does.",
     )
 
     @field_validator("SECRET_KEY_FALLBACKS", mode="before")
@@ -115,5 +126,6 @@ def _explain(settings: type[Settings], problem: Any) -> str:
     name = str(problem["loc"][0])
     field = settings.model_fields[name]
     works = field.examples[0] if field.examples else field.default
-    given = "" if "SECRET" in name else f" (it is {problem['input']!r})"
+    secret = any(word in name for word in ("SECRET", "PASSWORD", "URL"))
+    given = "" if secret else f" (it is {problem['input']!r})"
     return f"- {PREFIX}{name}: {problem['msg']}{given}. What works: {works}"

@@ -63,7 +63,8 @@ def breaker(cache: Cache) -> bool:
 def slow_probe(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Let nothing probe until the returned event is set."""
     event = threading.Event()
-    monkeypatch.setattr(failsafe, "time", SimpleNamespace(sleep=lambda seconds: event.wait(30)))
+    standing = SimpleNamespace(perf_counter=lambda: 0.0, sleep=lambda seconds: event.wait(30))
+    monkeypatch.setattr(failsafe, "time", standing)
     return event
 
 

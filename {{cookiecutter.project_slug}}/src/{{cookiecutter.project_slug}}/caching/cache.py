@@ -1,9 +1,10 @@
 """The cache that the app uses: Flask-Caching's, with keys, pages and tags that are safe."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import keys
+from . import events, keys
 from .cached import Options, decorate
 from .engine import SPARE, Engine
 from .entry import Computed, Entry, Seconds, Timeout, seconds
@@ -32,7 +33,12 @@ class Cache(Engine):
 
     def get_many(self, *names: str) -> list[Any]:
         """Return the value of each key, None where there is none."""
-        return [None if entry is None else entry.value for entry in self._find(names)[0]]
+        began = time.perf_counter()
+        found = self._find(names)[0]
+        took = time.perf_counter() - began
+        for entry in found:
+            events.lookup(events.DIRECT, "miss" if entry is None else "hit", took)
+        return [None if entry is None else entry.value for entry in found]
 
     def get_dict(self, *names: str) -> dict[str, Any]:
         """Return the value of each key by key, None where there is none."""
@@ -47,7 +53,10 @@ class Cache(Engine):
 
         False if it could not be stored.
         """
-        return bool(self.cache.set(key, *self._stored(value, timeout)))
+        stored = bool(self.cache.set(key, *self._stored(value, timeout)))
+        if stored:
+            events.put(events.DIRECT, "stored")
+        return stored
 
     def set_many(self, mapping: Mapping[str, Any], timeout: Seconds | None = None) -> list[Any]:
         """Store several values as `set` does; return the keys that were stored."""
@@ -56,12 +65,15 @@ class Cache(Engine):
         for keep in {keep for _, keep in stored.values()}:
             some = {key: value for key, (value, its) in stored.items() if its == keep}
             done.update(self.cache.set_many(some, keep))
+        for _ in done:
+            events.put(events.DIRECT, "stored")
         return [key for key in mapping if key in done]
 
     def add(self, key: str, value: Any, timeout: Seconds | None = None) -> bool:
         """Store `value` unless `key` has one already; True if it was stored. One caller wins."""
         stored, keep = self._stored(value, timeout)
         if self.cache.add(key, stored, keep):
+            events.put(events.DIRECT, "stored")
             return True
         # What is there may have expired by our clock. Under a lease nobody else replaces it.
         backend: Any = self.cache
@@ -71,7 +83,10 @@ class Cache(Engine):
         if self.has(key):
             backend.succeed(key, lease, "", 0)
             return False
-        return bool(backend.store(key, stored, keep, lease))
+        if not backend.store(key, stored, keep, lease):
+            return False
+        events.put(events.DIRECT, "stored")
+        return True
 
     def inc(self, key: str, delta: int = 1) -> int | None:
         """Add `delta` to the integer under `key`, from 0 if there is none, and return the sum.
@@ -112,7 +127,8 @@ class Cache(Engine):
         Raises what `compute` raises; nothing is stored then.
         """
         tags = names(tags)
-        return self.load(key, lambda: Computed(compute()), timeout, tags, stale).entry.value
+        name = keys.name_of(compute)
+        return self.load(name, key, lambda: Computed(compute()), timeout, tags, stale).entry.value
 
     def invalidate(self, *tags: str) -> bool:
         """Make every entry with one of `tags` a miss, at once, in every process that shares it.

@@ -20,7 +20,7 @@ from flask.globals import request_ctx
 from flask_caching import CachedResponse, signals
 from flask_caching.utils import join_generator, wants_args, wants_extra_args
 
-from . import keys, page
+from . import events, keys, page
 from .entry import Computed, Entry, Timeout, seconds
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ def decorate(cache: "Cache", function: "Callable[P, R]", options: Options) -> An
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         if options.unless and _yes(options.unless, wants_args, (function,), args, kwargs):
+            view = has_request_context() and page.is_view(current_request(), wrapper)
+            events.bypass((view and request.endpoint) or calls.name, "unless")
             return calls.call(args, kwargs)
         context = current_request() if has_request_context() else None
         if context is not None and page.is_view(context, wrapper):
@@ -158,6 +160,7 @@ class _Calls:
         if options.make_name:
             tags = (*tags, self.memo_tag(None), self.value_key(args, kwargs))
         loaded = self.cache.load(
+            request.endpoint or self.name,
             key,
             compute,
             timeout,
@@ -203,6 +206,7 @@ class _Calls:
                 tags = (*tags, self.memo_tag(args[0]))
         key = self.value_key(args, kwargs)
         loaded = self.cache.load(
+            self.name,
             key,
             compute,
             timeout,
@@ -220,6 +224,7 @@ class _Calls:
         return f"memoized {self.name} {of}"
 
     def _bypass(self, outcome: str, reason: str | None, args: Any, kwargs: Any) -> Response:
+        events.bypass(request.endpoint or self.name, reason or "method")
         response = current_app.make_response(self.call(args, kwargs))
         return page.report(response, outcome, reason)
 

@@ -10,7 +10,7 @@ from typing import Any
 import flask_caching
 from flask import Flask, request_started
 
-from . import keys, page
+from . import events, keys, page
 from .entry import Computed, Entry, Loaded, Seconds, Timeout, seconds, unpack
 from .failsafe import FailSafe
 from .single_flight import ABOUT, PASS, LocalLeases, SingleFlight, Turn, new_lease
@@ -55,6 +55,7 @@ class Engine(flask_caching.Cache):
 
     def load(
         self,
+        name: str,
         key: str,
         compute: Callable[[], Computed],
         timeout: Timeout,
@@ -66,21 +67,27 @@ class Engine(flask_caching.Cache):
     ) -> Loaded:
         """Return the entry of `key`, found or computed, and which of the two.
 
-        `outdated` is asked whether an entry that was found shall be computed anew. With `alone`
-        nothing is stored and nobody waits.
+        `name` is the cache's, for those who subscribe to events. `outdated` is asked whether an
+        entry that was found shall be computed anew. With `alone` nothing is stored and nobody
+        waits.
         """
         tags, stale = list(tags), seconds(stale) if stale else 0
         turn: Turn | None = None
         refused: Entry | None = None
         while True:
+            began = time.perf_counter()
             (entry,), tokens = self._find([key], tags, stale, bare=False)
             if entry is not None and outdated is not None and outdated(entry):
                 refused, entry = entry, None
             if entry is not None and self.clock() < entry.expires:
+                events.lookup(name, "hit", time.perf_counter() - began)
                 return Loaded(entry, "hit")
+            looked = time.perf_counter() - began
             if alone:
-                computed = compute()
-                return Loaded(Entry(computed.value, self.clock()), computed.refusal or "alone")
+                computed, took = _compute(name, compute, looked)
+                outcome = computed.refusal or "alone"
+                events.load(name, outcome, took)
+                return Loaded(Entry(computed.value, self.clock()), outcome)
             asked = timeout() if callable(timeout) else timeout
             expires = self._expires(asked)
             # Tokens from before computing: what an invalidation overtakes is never valid.
@@ -91,10 +98,11 @@ class Engine(flask_caching.Cache):
             if lease is not None:
                 break
             if entry is not None:
+                events.lookup(name, "stale", looked)
                 return Loaded(entry, "stale")
 
         def finish() -> Loaded:
-            computed = compute()
+            computed, took = _compute(name, compute, looked)
             now, until = self.clock(), expires
             # A callable timeout, such as "until midnight", speaks of the time it was asked at; one
             # in seconds begins when the value is there.
@@ -102,12 +110,15 @@ class Engine(flask_caching.Cache):
                 until = self._expires(asked if computed.timeout is None else computed.timeout)
             entry = Entry(computed.value, now, until, seen)
             backend: Any = self.cache
+            outcome = computed.refusal or "not stored"
             if computed.refusal is None and now < until:
                 keep = self._keep(until + stale)
                 if backend.store(key, tuple(entry), keep, lease):
-                    return Loaded(entry, "stored")
-            backend.succeed(key, lease, new_lease(about, "pass"), PASS)
-            return Loaded(entry, computed.refusal or "not stored")
+                    outcome = "stored"
+            if outcome != "stored":
+                backend.succeed(key, lease, new_lease(about, "pass"), PASS)
+            events.load(name, outcome, took)
+            return Loaded(entry, outcome)
 
         if not turn.ours:
             return finish()
@@ -119,6 +130,7 @@ class Engine(flask_caching.Cache):
             if entry is not None and not (outdated is not None and outdated(entry)):
                 backend: Any = self.cache
                 backend.succeed(key, lease, "", 0)
+                events.lookup(name, "hit", looked)
                 return Loaded(entry, "hit")
             return finish()
 
@@ -192,3 +204,15 @@ class Engine(flask_caching.Cache):
             return str(winner.value)
         self.cache.set(tag_key, made, keep)
         return token
+
+
+def _compute(name: str, compute: Callable[[], Computed], looked: float) -> tuple[Computed, float]:
+    """Compute after a miss that took `looked` seconds; return what it gave and how long it took."""
+    events.lookup(name, "miss", looked)
+    began = time.perf_counter()
+    try:
+        computed = compute()
+    except BaseException:
+        events.load(name, "error", time.perf_counter() - began)
+        raise
+    return computed, time.perf_counter() - began

@@ -1,5 +1,6 @@
 """A failing backend is a miss and never an error: what stands between the cache and its backend."""
 
+import itertools
 import logging
 import pickle
 import threading
@@ -7,6 +8,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
+
+from . import events
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +34,8 @@ _FALLBACKS: dict[str, Callable[..., Any]] = {
     "lease": lambda *args: None,  # as if it were ours: everybody computes, nobody waits
     "succeed": lambda *args: False,
     "store": lambda *args: False,
+    "ping": lambda: None,
+    "usage": lambda: None,
 }
 #: What says that a value cannot be stored or read, and nothing about the engine.
 _VALUES = (
@@ -43,6 +48,8 @@ _VALUES = (
     RecursionError,
     pickle.PickleError,
 )
+#: So seldom is one of these timed that went well; timing each would cost as much as it does.
+_TIMED = {"get": 32, "get_many": 32}
 _STORING = {"set", "set_many", "add", "store"}
 _DROPPING = {"delete", "delete_many", "clear"}
 
@@ -76,7 +83,8 @@ class FailSafe:
         self._next_line = 0.0
         self._prober: threading.Thread | None = None
         for operation, fallback in _FALLBACKS.items():
-            setattr(self, operation, self._guarded(operation, fallback))
+            if hasattr(backend, operation):  # the last two are not Flask-Caching's
+                setattr(self, operation, self._guarded(operation, fallback))
 
     def __getattr__(self, name: str) -> Any:
         """Everything else is the backend's."""
@@ -84,13 +92,16 @@ class FailSafe:
 
     def _guarded(self, operation: str, fallback: Callable[..., Any]) -> Callable[..., Any]:
         call = getattr(self.backend, operation)
+        count, every = itertools.count(), _TIMED.get(operation, 1)
 
         def guarded(*args: Any, **kwargs: Any) -> Any:
             if self.is_open and self._refuse(operation):
                 return fallback(*args)
+            began = time.perf_counter()
             try:
                 result = call(*args, **kwargs) if kwargs else call(*args)
             except self._errors as error:
+                events.operation(operation, "error", time.perf_counter() - began)
                 if operation not in _DROPPING and _is_the_values(error):
                     logger.error("A value cannot be cached or read: %r under %.200r", error, args)
                 elif operation not in _DROPPING and isinstance(error, self._refusals):
@@ -101,10 +112,13 @@ class FailSafe:
             except Exception as error:
                 if operation not in _STORING:
                     raise
+                events.operation(operation, "error", time.perf_counter() - began)
                 logger.error("A value cannot be cached: %r under %.200r", error, args)
                 return fallback(*args)
             if self._failures:
                 self._failures = 0
+            if next(count) % every == 0:
+                events.operation(operation, "ok", time.perf_counter() - began)
             return result
 
         return guarded
@@ -126,10 +140,13 @@ class FailSafe:
             self._failures += 1
             self._owed |= operation in _DROPPING
             gone = isinstance(error, self._timeouts) or self._failures >= FAILURES
-            if (gone or self._owed) and not self.is_open:
+            opens = (gone or self._owed) and not self.is_open
+            if opens:
                 self.is_open = True
                 logger.warning("The cache fails and is not asked until it answers: %r", error)
                 self._keep_probing()
+        if opens:  # without the lock, for a subscriber may ask the cache
+            events.breaker("breaker", "open")
 
     def _keep_probing(self) -> None:
         if self._prober is None or not self._prober.is_alive():  # it does not survive a fork
@@ -155,3 +172,4 @@ class FailSafe:
                 self.is_open = self._owed  # something else could not be dropped meanwhile
                 self._failures = 0
         logger.warning("The cache answers again and is in use")
+        events.breaker("breaker", "closed")

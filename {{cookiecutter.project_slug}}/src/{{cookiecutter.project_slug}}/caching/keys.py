@@ -14,7 +14,11 @@ Hash = Callable[[bytes], Any]
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """Return the dotted name of a function or class."""
+    """Return the dotted name of a function or class, or of what a partial or an object calls."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if not hasattr(function, "__qualname__"):
+        function = type(function)
     return f"{function.__module__}.{function.__qualname__}"
 
 

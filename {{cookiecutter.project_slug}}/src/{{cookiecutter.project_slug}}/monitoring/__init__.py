@@ -1,0 +1,18 @@
+"""Monitoring: whether the cache works, and what it is worth.
+
+Metrics for Prometheus at `/metrics`, a live page at `/cache/`, `/healthz` and `/readyz`, and the
+commands `flask cache`. All of it reads what `metrics` counts, from the events of the cache.
+"""
+
+from flask import Flask
+
+from . import commands, metrics, usage, views
+
+
+def init_app(app: Flask) -> None:
+    """Count what the cache of `app` does, and show it."""
+    metrics.subscribe()
+    usage.init_app(app)
+    app.register_blueprint(views.bp)
+    app.register_blueprint(views.health)
+    app.cli.add_command(commands.cache_group)

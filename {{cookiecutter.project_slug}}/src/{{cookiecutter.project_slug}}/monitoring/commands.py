@@ -1,0 +1,145 @@
+"""`flask cache`: the cache's numbers and its maintenance, for people and scripts.
+
+Exit codes: 0 done, 1 the cache or the server is out of reach, 2 wrong usage or settings, 3 what is
+asked for is in the memory of the server's processes, where this command cannot see it.
+"""
+
+import base64
+import json
+import time
+from typing import Any
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import click
+from flask import current_app
+from flask.cli import AppGroup
+
+from ..caching import cache
+from . import report, workers
+
+cache_group = AppGroup("cache", help="Look after the cache.")
+
+
+class OutOfReachError(click.ClickException):
+    """The cache or the server does not answer."""
+
+    exit_code = 1
+
+
+class OutOfSightError(click.ClickException):
+    """What is asked for is in the memory of other processes."""
+
+    exit_code = 3
+
+
+def _shared_backend() -> Any:
+    """Return the backend, if what it holds is not in the memory of other processes."""
+    backend = current_app.extensions["cache"][cache]
+    if not getattr(backend, "shared", "SimpleCache" not in type(backend.backend).__name__):
+        raise OutOfSightError(
+            "The cache is in the memory of each server process, where this command cannot reach "
+            "it. To drop everything, restart the server; to drop a tag, call cache.invalidate() "
+            "in the app; for numbers: flask cache stats --url http://127.0.0.1:5000"
+        )
+    return backend
+
+
+@cache_group.command("stats")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.option("--url", help="Ask the server there, such as http://127.0.0.1:5000.")
+def show(as_json: bool, url: str | None) -> None:
+    """Show what each cache hits, costs and saves."""
+    numbers = _ask(url) if url else report.read()
+    if not url and not workers.FOLDER:
+        own = (
+            "These are the numbers of this command's own process. A server's are in its memory: "
+            "ask it with --url http://127.0.0.1:5000, or set PROMETHEUS_MULTIPROC_DIR to the "
+            "folder that it counts in."
+        )
+        if not numbers["caches"]:
+            raise OutOfSightError(own)
+        click.echo(own, err=True)
+    click.echo(json.dumps(numbers, indent=2) if as_json else _table(numbers))
+
+
+def _table(numbers: dict[str, Any]) -> str:
+    titles = "cache", "hits", "stale", "misses", "hit rate", "a hit", "a miss", "saved"
+    rows = [titles]
+    for one in numbers["caches"]:
+        counts = (f"{one[count]:,}" for count in ("hits", "stale", "misses"))
+        rate = "-" if one["hit_rate"] is None else f"{one['hit_rate']:.1%}"
+        times = (_time(one[f"{of}_seconds"]) for of in ("hit", "load", "saved"))
+        rows.append((one["name"], *counts, rate, *times))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join((row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:]))) for row in rows
+    ]
+    totals = ("puts", "size", "evictions", "errors", "corrupt")
+    lines += ["", ", ".join(f"{n} {numbers[n]:,}" for n in totals if numbers[n] is not None)]
+    if numbers["breaker_open"]:
+        lines.append("The breaker is open: the backend fails and is left alone.")
+    return "\n".join(lines)
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds * 1e6:,.0f} us"
+
+
+def _ask(url: str) -> dict[str, Any]:
+    """Return the numbers of the server at `url`, with our password."""
+    request = Request(f"{url.rstrip('/')}/cache/stats")
+    password = current_app.config["MONITORING_PASSWORD"]
+    if password:
+        token = base64.b64encode(f"monitoring:{password}".encode()).decode()
+        request.add_header("Authorization", f"Basic {token}")
+    try:
+        with urlopen(request, timeout=5) as answer:
+            return dict(json.load(answer))
+    except (URLError, OSError, ValueError) as error:
+        raise OutOfReachError(
+            f"{request.full_url} does not show its numbers: {error}. It does in debug, or to "
+            "those who have the same FLASK_MONITORING_PASSWORD in their settings."
+        ) from error
+
+
+@cache_group.command()
+@click.confirmation_option(prompt="Drop every cached entry of this app?")
+def clear() -> None:
+    """Drop every entry of this app."""
+    if not _shared_backend().clear():
+        raise OutOfReachError("The cache is out of reach: nothing was dropped.")
+    click.echo("Every entry of this app is dropped.")
+
+
+@cache_group.command()
+@click.argument("tags", nargs=-1, required=True, metavar="TAG...")
+def invalidate(tags: tuple[str, ...]) -> None:
+    """Make every entry with one of the tags a miss."""
+    _shared_backend()
+    if current_app.debug:
+        raise OutOfSightError(
+            "In debug each process has keys of its own, so this command's are not the server's. "
+            "Drop everything with: flask cache clear --yes"
+        )
+    if not cache.invalidate(*tags):
+        raise OutOfReachError("The cache is out of reach: nothing was invalidated.")
+    click.echo(f"Every entry tagged {' or '.join(tags)} is a miss from now on.")
+
+
+@cache_group.command()
+def ping() -> None:
+    """Ask the cache's backend whether it is there, and show how long that took."""
+    backend = _shared_backend().backend
+    began = time.perf_counter()
+    try:
+        address, version = backend.ping()
+    except Exception as error:  # whatever the engine raises, and a backend that has no `ping`
+        raise OutOfReachError(f"The cache is out of reach: {error}") from error
+    took = time.perf_counter() - began
+    click.echo(f"{address} answered in {1000 * took:.1f} ms: {version}")
