@@ -13,8 +13,17 @@ from tests.baking import EDGES, PRODUCT, SLUG, Answers, each, files
 
 #: With so many different keys the bound of the memory backend is checked, once.
 MANY = "1_000_000"
-#: What the tests of the cache itself run: where it is the same, one run speaks for all.
-CACHING = (f"src/{SLUG}/caching/", f"src/{SLUG}/settings.py", "tests/caching/", "tests/conftest.py")
+#: What the tests of the cache and of its monitoring run: where that is the same, one run speaks for
+#: all.
+SHARED = {
+    "tests/caching": (f"src/{SLUG}/caching/", f"src/{SLUG}/settings.py"),
+    "tests/monitoring": (
+        f"src/{SLUG}/caching/",
+        f"src/{SLUG}/monitoring/",
+        f"src/{SLUG}/settings.py",
+        f"src/{SLUG}/__init__.py",
+    ),
+}
 
 
 @each(PRODUCT + EDGES)
@@ -25,15 +34,10 @@ def test_a_project_passes_its_own_tests(
     record_property: Callable[[str, object], None],
 ) -> None:
     root = project(answers)
-    under_test = {
-        name: content
-        for name, content in files(root).items()
-        if name.startswith((*CACHING, "tests/backend.py"))
-    }
-    first = claim(hashlib.sha256(repr(under_test).encode()).hexdigest())
+    shared = [tests for tests in SHARED if not claim(digest(root, tests))]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
-        + ([] if first else ["--ignore=tests/caching"]),
+        + [f"--ignore={tests}" for tests in shared],
         cwd=root,
         env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
         | {"PYTHONPATH": str(root / "src")}
@@ -45,7 +49,15 @@ def test_a_project_passes_its_own_tests(
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
     assert "skipped" not in done.stdout, done.stdout[-5000:]
     record_property("backend", answers.backend)
-    record_property("tests of the cache", "run" if first else "shared, their code is the same")
+    for tests in SHARED:
+        record_property(tests, "shared, their code is the same" if tests in shared else "run")
+
+
+def digest(root: Path, tests: str) -> str:
+    """Return what tells the code that `tests` run from that of other projects."""
+    begin = (*SHARED[tests], f"{tests}/", "tests/conftest.py", "tests/backend.py")
+    under_test = {n: content for n, content in files(root).items() if n.startswith(begin)}
+    return hashlib.sha256(repr(under_test).encode()).hexdigest()
 
 
 @pytest.mark.parametrize("route", ["hello", "user", "daily_stats", "stats", "recent_posts"])

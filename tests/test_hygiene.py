@@ -52,7 +52,13 @@ PACKAGES = {
     "werkzeug": "werkzeug",
 }
 #: Settings that Flask and Flask-Caching read.
-READ_ELSEWHERE = {"CACHE_TYPE", "DEBUG", "SECRET_KEY", "SECRET_KEY_FALLBACKS"}
+READ_ELSEWHERE = {
+    "CACHE_ENABLE_SIGNALS",
+    "CACHE_TYPE",
+    "DEBUG",
+    "SECRET_KEY",
+    "SECRET_KEY_FALLBACKS",
+}
 
 
 @each(PRODUCT + EDGES)

@@ -73,6 +73,9 @@ class Settings(BackendSettings, BaseSettings):
         1_000_000, ge=1, description="A larger page is answered, not stored."
     )
 
+    CACHE_ENABLE_SIGNALS: bool = Field(
+        False, description="Send Flask-Caching's signals, such as cache_view_hit."
+    )
     MONITORING_PASSWORD: str = Field(
         "",
         description="Opens /metrics and /cache/, by HTTP Basic; without it only DEBUG does.",
