@@ -73,14 +73,14 @@ def redis_server(folder: Path, port: int = 0) -> Iterator[tuple[int, "subprocess
 
 
 @contextmanager
-def make_serve(project: Path, workers: int, **env: str) -> Iterator[str]:
+def make_serve(project: Path, workers: int, port: int = 0, **env: str) -> Iterator[str]:
     """Run `make serve` of a baked project, with this environment's packages; give its address.
 
-    Ends all its processes, which are a session of their own.
+    On a free port or on `port`. Ends all its processes, which are a session of their own.
     """
     (project / ".venv").mkdir(exist_ok=True)
     (project / ".venv/installed").touch()  # newer than pyproject.toml: nothing is installed
-    port = free_port()
+    port = port or free_port()
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("FLASK_", "PYTEST_"))}
     arguments = [f"BIN={Path(sys.executable).parent}", f"PORT={port}", f"WORKERS={workers}"]
     process = subprocess.Popen(
@@ -100,10 +100,11 @@ def make_serve(project: Path, workers: int, **env: str) -> Iterator[str]:
         wait_until(lambda: listens(port), f"{SLUG} listens")
         yield f"http://127.0.0.1:{port}"
     finally:
-        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
+        with suppress(ProcessLookupError, PermissionError):  # a test may have ended it
+            os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(30)
             wait_until(lambda: not listens(port), f"{SLUG} has stopped", 30)
         finally:
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)

@@ -16,7 +16,7 @@ import pytest
 
 from tests.baking import BACKENDS, ROOT, ROUTES, Answers
 from tests.servers import redis_server
-from tests.serving import free_port
+from tests.serving import free_port, get
 
 #: An environment without this one's packages.
 CLEAN = {
@@ -94,6 +94,9 @@ def test_make_demo_starts_a_project_and_starts_it_again() -> None:
     for _ in range(2):
         with running(f"exec make demo PORT={port}", ROOT):
             assert cache_status(f"http://127.0.0.1:{port}/").startswith("my_cached_app; ")
+            status, numbers = get(f"http://127.0.0.1:{port}/cache/stats", password=None)
+            assert status == 200
+            assert '"name":"hello.hello"' in numbers.replace(" ", "")
     assert "FLASK_SECRET_KEY=" in (ROOT / "build/demo/my_cached_app/.env").read_text()
 
 

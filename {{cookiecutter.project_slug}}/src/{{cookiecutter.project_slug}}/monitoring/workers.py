@@ -3,7 +3,7 @@
 prometheus_client does that in the folder PROMETHEUS_MULTIPROC_DIR, with files named after process
 ids: every restart of a worker leaves some behind, and each scrape reads all of them. Here they are
 named after slots. A worker takes the lowest that is free and counts on from where its predecessor
-stopped, so there are never more files than there were workers at once. A slot is a byte of a lock
+stopped, so there are no more files than there were workers at once. A slot is a byte of a lock
 file, which the kernel frees when its process ends, however it ends.
 
 Import this before anything that makes metrics.
@@ -101,7 +101,7 @@ class _Process:
         """Take `slot` if it is free; the live gauges of who had it before go."""
         try:
             fcntl.lockf(self.slots, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, slot)
-        except OSError:
+        except (BlockingIOError, PermissionError):  # what says that somebody else has it
             return False
         mark_process_dead(slot, FOLDER)
         return True
@@ -119,6 +119,11 @@ class _Process:
         It is 0 if it is new.
         """
         path = Path(FOLDER, f"{kind}_{self.slot}.db")
+        if not path.exists():
+            new = path.with_suffix(".new")  # a scrape cannot read a file without a length
+            new.touch()
+            os.truncate(new, 1 << 16)
+            new.rename(path)
         keys, numbers = self._files.get(kind) or (MmapedDict(str(path)), _NOWHERE)
         keys.read_value(key)  # adds it
         stored = MmapedDict.read_all_values_from_file(str(path))
