@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import bake, clear, disk, herd, lru, outage, pages, serve
+from . import bake, clear, disk, herd, lru, monitoring, outage, pages, serve
 from .measuring import Row, fraction
 from .projects import Projects
 
@@ -18,6 +18,7 @@ MEASURES: dict[str, Callable[[Projects], list[Row]]] = {
     "herd": herd.measure,
     "outage": outage.measure,
     "clear": clear.measure,
+    "monitoring": monitoring.measure,
     "serve": serve.measure,
 }
 #: What runs only when it is named.

@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import operator
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -21,7 +22,7 @@ class Row(NamedTuple):
     stock: str = ""
     #: None where there is nothing to compare with.
     ratio: float | None = None
-    #: The most that will do; empty where the row only informs.
+    #: The most that will do, or the least; empty where the row only informs.
     target: str = ""
     missed: bool = False
 
@@ -48,19 +49,38 @@ def counted(name: str, ours: int, stock: int, target: int) -> Row:
     return Row(name, f"{ours:,}", f"{stock:,}", ours / stock, f"<= {target:,}", ours > target)
 
 
+def rates(name: str, ours: Round, other: Round, rounds: int, target: float | None = None) -> Row:
+    """Return the row of operations a second; `target` is the smallest ratio that will do.
+
+    The rates are medians, and so is the ratio, but that of the ratios within each round: for small
+    differences, which a machine that slows down between two rounds would hide.
+    """
+    our_times, other_times = _times(ours, other, rounds=rounds)
+    ratio = statistics.median(map(operator.truediv, other_times, our_times))
+    our_rate, other_rate = (1 / statistics.median(it) for it in (our_times, other_times))
+    row = Row(name, f"{our_rate:,.0f}/s", f"{other_rate:,.0f}/s", ratio)
+    if target is None:
+        return row
+    return row._replace(target=f">= {fraction(target)}", missed=ratio < target)
+
+
 def alternate(*contenders: Round, rounds: int) -> list[float]:
     """Return the median over `rounds` of each contender's seconds.
 
     In each round every contender has its turn, each time in the opposite order: a machine that
     slows down, for a moment or for good, slows all of them.
     """
+    return [statistics.median(taken) for taken in _times(*contenders, rounds=rounds)]
+
+
+def _times(*contenders: Round, rounds: int) -> list[list[float]]:
     times: list[list[float]] = [[] for _ in contenders]
     turns = list(zip(contenders, times, strict=True))
     for _ in range(rounds):
         for contender, taken in turns:
             taken.append(contender())
         turns.reverse()
-    return [statistics.median(taken) for taken in times]
+    return times
 
 
 def seconds_each(function: Callable[[Any], object], items: Iterable[Any]) -> float:

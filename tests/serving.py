@@ -73,14 +73,14 @@ def redis_server(folder: Path, port: int = 0) -> Iterator[tuple[int, "subprocess
 
 
 @contextmanager
-def make_serve(project: Path, workers: int, port: int = 0, **env: str) -> Iterator[str]:
+def make_serve(project: Path, workers: int, **env: str) -> Iterator[str]:
     """Run `make serve` of a baked project, with this environment's packages; give its address.
 
-    On a free port or on `port`. Ends all its processes, which are a session of their own.
+    On a free port unless PORT is given. Ends all its processes, which are a session of their own.
     """
     (project / ".venv").mkdir(exist_ok=True)
     (project / ".venv/installed").touch()  # newer than pyproject.toml: nothing is installed
-    port = port or free_port()
+    port = int(env.pop("PORT", free_port()))
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("FLASK_", "PYTEST_"))}
     arguments = [f"BIN={Path(sys.executable).parent}", f"PORT={port}", f"WORKERS={workers}"]
     process = subprocess.Popen(

@@ -12,6 +12,9 @@ from tests.baking import BACKENDS, EDGES, PRODUCT, QUESTIONS, ROOT, ROUTES, Answ
 ALWAYS = """
     .dockerignore .env.example .gitattributes .github/workflows/ci.yml .gitignore Dockerfile
     Makefile README.md compose.yaml pyproject.toml
+    ops/prometheus/prometheus.yml ops/prometheus/rules.yml ops/prometheus/rules_test.yml
+    ops/grafana/datasources/prometheus.yml
+    ops/grafana/dashboards/provider.yml ops/grafana/dashboards/cache.json
     src/shop/__init__.py src/shop/py.typed src/shop/settings.py
     src/shop/caching/__init__.py src/shop/caching/backend.py src/shop/caching/cache.py
     src/shop/caching/cached.py src/shop/caching/entry.py src/shop/caching/keys.py
@@ -20,21 +23,27 @@ ALWAYS = """
     src/shop/caching/events.py
     src/shop/monitoring/__init__.py src/shop/monitoring/commands.py src/shop/monitoring/metrics.py
     src/shop/monitoring/report.py src/shop/monitoring/usage.py src/shop/monitoring/views.py
-    src/shop/monitoring/workers.py src/shop/monitoring/static/index.html
+    src/shop/monitoring/workers.py src/shop/monitoring/static/icon.svg
+    src/shop/monitoring/static/index.html src/shop/monitoring/static/live.css
+    src/shop/monitoring/static/live.js
     src/shop/routes/__init__.py
     tests/backend.py tests/conftest.py tests/test_app.py tests/test_settings.py
     tests/caching/test_backend.py tests/caching/test_contract.py tests/caching/test_engine.py
+    tests/caching/test_events.py
     tests/caching/test_failsafe.py tests/caching/test_faults.py tests/caching/test_flask_caching.py
     tests/caching/test_lru.py tests/caching/test_memoize.py tests/caching/test_pages.py
     tests/caching/test_single_flight.py tests/caching/test_values.py
+    tests/monitoring/test_commands.py tests/monitoring/test_metrics.py
+    tests/monitoring/test_views.py
 """
 SHARED = [
     "src/shop/caching/signing.py",
     "tests/caching/test_shared.py",
     "tests/caching/test_workers.py",
+    "tests/monitoring/test_shared.py",
 ]
 OF_BACKEND = {
-    "memory": [],
+    "memory": ["tests/monitoring/test_local.py"],
     "disk": [*SHARED, "tests/caching/test_outages.py"],
     "redis": [*SHARED, "tests/caching/test_outages.py"],
 }

@@ -242,12 +242,12 @@ def test_a_server_begins_with_nothing_of_those_before(
     folder = root / f".metrics/{port}"
     for number in range(RESTARTS):
         # The first leaves files behind that the others do not write.
-        with make_serve(root, 1 if number else WORKERS, port):
+        with make_serve(root, 1 if number else WORKERS, PORT=str(port)):
             find_workers(port, 1 if number else WORKERS)
             ask(port, ["/"] * (number % 3 + 1))
             os.killpg(os.getpgid(server_of(port)), signal.SIGKILL)
         assert slots(folder) == set(range(1 if number else WORKERS))
-    with make_serve(root, WORKERS, port):
+    with make_serve(root, WORKERS, PORT=str(port)):
         assert lookups(port) == 0
         find_workers(port, WORKERS)
         ask(port, ["/"] * 7)

@@ -41,6 +41,13 @@ def test_a_boolean_takes_any_case(monkeypatch: pytest.MonkeyPatch, text: str, va
     assert load(Settings, KEY)["DEBUG"] is value
 
 
+def test_what_flask_reads_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`FLASK_DEBUG=off` switches the debugger of `flask run` on."""
+    monkeypatch.setenv("FLASK_DEBUG", "Off")
+    with pytest.raises(SettingsError, match=r"FLASK_DEBUG.*What works: False"):
+        load(Settings, KEY)
+
+
 def test_every_problem_is_named_at_once_with_a_value_that_works(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -91,6 +91,14 @@ class Settings(BackendSettings, BaseSettings):
             return json.loads(value)
         return [part.strip() for part in value.split(",") if part.strip()]
 
+    @field_validator("DEBUG", mode="before")
+    @classmethod
+    def _as_flask_reads_it(cls, value: Any) -> Any:
+        """Refuse what the command `flask` takes for on and everybody else for off."""
+        if isinstance(value, str) and value.lower() in ("n", "f", "off"):
+            raise ValueError("the command flask would take this for on")
+        return value
+
     @field_validator("CACHE_TYPE")
     @classmethod
     def _exists(cls, value: str) -> str:

@@ -43,7 +43,7 @@ class Event:
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
         """Call `subscriber` no more."""
-        self._subscribers = tuple(s for s in self._subscribers if s is not subscriber)
+        self._subscribers = tuple(s for s in self._subscribers if s != subscriber)
 
     def __call__(self, name: str, result: str, seconds: float = 0.0) -> None:
         """Tell the subscribers, each whatever becomes of the others."""

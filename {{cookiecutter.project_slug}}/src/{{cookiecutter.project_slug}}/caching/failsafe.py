@@ -92,7 +92,8 @@ class FailSafe:
 
     def _guarded(self, operation: str, fallback: Callable[..., Any]) -> Callable[..., Any]:
         call = getattr(self.backend, operation)
-        count, every = itertools.count(), _TIMED.get(operation, 1)
+        every = _TIMED.get(operation, 1)
+        count = itertools.count(every - 1)  # the first may open a connection: the second is timed
 
         def guarded(*args: Any, **kwargs: Any) -> Any:
             if self.is_open and self._refuse(operation):

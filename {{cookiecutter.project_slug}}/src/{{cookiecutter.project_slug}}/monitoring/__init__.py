@@ -10,9 +10,10 @@ from . import commands, metrics, usage, views
 
 
 def init_app(app: Flask) -> None:
-    """Count what the cache of `app` does, and show it."""
+    """Count what the cache of `app` does, and show it to whoever may see it."""
     metrics.subscribe()
     usage.init_app(app)
-    app.register_blueprint(views.bp)
     app.register_blueprint(views.health)
+    if app.debug or app.config["MONITORING_PASSWORD"]:
+        app.register_blueprint(views.bp)
     app.cli.add_command(commands.cache_group)

@@ -1,14 +1,15 @@
 """`flask cache`: the cache's numbers and its maintenance, for people and scripts.
 
-Exit codes: 0 done, 1 the cache or the server is out of reach, 2 wrong usage or settings, 3 what is
-asked for is in the memory of the server's processes, where this command cannot see it.
+Exit codes: 0 done, 1 the cache or the server is out of reach or you said no, 2 wrong usage or
+settings, 3 what is asked for is in the memory of other processes, where no command can see it.
 """
 
 import base64
 import json
 import time
+from http.client import HTTPException
 from typing import Any
-from urllib.error import URLError
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import click
@@ -28,15 +29,18 @@ class OutOfReachError(click.ClickException):
 
 
 class OutOfSightError(click.ClickException):
-    """What is asked for is in the memory of other processes."""
+    """What is asked for cannot be seen from here."""
 
     exit_code = 3
 
 
 def _shared_backend() -> Any:
-    """Return the backend, if what it holds is not in the memory of other processes."""
+    """Return the backend itself, if what it holds is not in the memory of other processes."""
     backend = current_app.extensions["cache"][cache]
-    if not getattr(backend, "shared", "SimpleCache" not in type(backend.backend).__name__):
+    while hasattr(backend, "backend"):  # what stands around it
+        backend = backend.backend
+    # Flask-Caching's do not say whether processes share them.
+    if not getattr(backend, "shared", type(backend).__name__ not in ("SimpleCache", "NullCache")):
         raise OutOfSightError(
             "The cache is in the memory of each server process, where this command cannot reach "
             "it. To drop everything, restart the server; to drop a tag, call cache.invalidate() "
@@ -93,26 +97,34 @@ def _time(seconds: float | None) -> str:
 
 def _ask(url: str) -> dict[str, Any]:
     """Return the numbers of the server at `url`, with our password."""
-    request = Request(f"{url.rstrip('/')}/cache/stats")
     password = current_app.config["MONITORING_PASSWORD"]
-    if password:
-        token = base64.b64encode(f"monitoring:{password}".encode()).decode()
-        request.add_header("Authorization", f"Basic {token}")
+    token = base64.b64encode(f"monitoring:{password}".encode()).decode()
     try:
+        request = Request(f"{url.rstrip('/')}/cache/stats")
+        if password:  # for that server alone, wherever it may redirect to
+            request.add_unredirected_header("Authorization", f"Basic {token}")
         with urlopen(request, timeout=5) as answer:
-            return dict(json.load(answer))
-    except (URLError, OSError, ValueError) as error:
+            numbers = json.load(answer)
+        if not isinstance(numbers, dict) or "caches" not in numbers:
+            raise ValueError("its answer is something else")
+    except (OSError, HTTPException, ValueError) as error:
+        if isinstance(error, HTTPError):
+            error.close()
         raise OutOfReachError(
-            f"{request.full_url} does not show its numbers: {error}. It does in debug, or to "
-            "those who have the same FLASK_MONITORING_PASSWORD in their settings."
+            f"{url} does not show its numbers: {error}. A server does in debug, or to those who "
+            "have the same FLASK_MONITORING_PASSWORD in their settings."
         ) from error
+    return numbers
 
 
 @cache_group.command()
-@click.confirmation_option(prompt="Drop every cached entry of this app?")
-def clear() -> None:
+@click.option("--yes", is_flag=True, help="Do not ask whether to.")
+def clear(yes: bool) -> None:
     """Drop every entry of this app."""
-    if not _shared_backend().clear():
+    _shared_backend()
+    if not yes:
+        click.confirm("Drop every cached entry of this app?", abort=True)
+    if not cache.clear():
         raise OutOfReachError("The cache is out of reach: nothing was dropped.")
     click.echo("Every entry of this app is dropped.")
 
@@ -135,11 +147,13 @@ def invalidate(tags: tuple[str, ...]) -> None:
 @cache_group.command()
 def ping() -> None:
     """Ask the cache's backend whether it is there, and show how long that took."""
-    backend = _shared_backend().backend
+    backend = _shared_backend()
+    if not hasattr(backend, "ping"):
+        raise OutOfSightError(f"{type(backend).__name__} does not tell whether it is there.")
     began = time.perf_counter()
     try:
         address, version = backend.ping()
-    except Exception as error:  # whatever the engine raises, and a backend that has no `ping`
+    except Exception as error:  # whatever its engine raises
         raise OutOfReachError(f"The cache is out of reach: {error}") from error
     took = time.perf_counter() - began
     click.echo(f"{address} answered in {1000 * took:.1f} ms: {version}")

@@ -25,7 +25,7 @@ health = Blueprint("health", __name__)
 def require_password() -> ResponseReturnValue | None:
     """Let in whoever has MONITORING_PASSWORD, by HTTP Basic, or anybody in debug.
 
-    404 if there is no password, 401 for a wrong one.
+    401 for a wrong one; 404 if there is none, as long as the app is not in debug any more.
     """
     password = current_app.config["MONITORING_PASSWORD"]
     if current_app.debug:
