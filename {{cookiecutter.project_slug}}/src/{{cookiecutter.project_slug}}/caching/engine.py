@@ -5,15 +5,18 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flask_caching
-from flask import Flask, request_started
+from flask import Flask, current_app, request_started
 
 from . import events, keys, page
 from .entry import Computed, Entry, Loaded, Seconds, Timeout, seconds, unpack
 from .failsafe import FailSafe
 from .single_flight import ABOUT, PASS, LocalLeases, SingleFlight, Turn, new_lease
+
+if TYPE_CHECKING:
+    from flask_caching.backends import SimpleCache
 
 #: How many seconds the backend keeps an entry beyond the time that we judge it by.
 SPARE = 60
@@ -52,6 +55,19 @@ class Engine(flask_caching.Cache):
         if not hasattr(backend, "lease"):
             backend = LocalLeases(backend)
         app.extensions["cache"][self] = FailSafe(backend)
+
+    @property
+    def cache(self) -> "SimpleCache":
+        """The current app's backend, else that of the app that this was made for.
+
+        Looked up at each hit, so not by Flask's `current_app`, which looks it up each time anew.
+        """
+        try:
+            app = current_app._get_current_object()  # type: ignore[attr-defined]
+        except RuntimeError:
+            app = self.app
+        found: SimpleCache = app.extensions["cache"][self]
+        return found
 
     def load(
         self,

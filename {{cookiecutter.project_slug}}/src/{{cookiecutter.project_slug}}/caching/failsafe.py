@@ -93,7 +93,8 @@ class FailSafe:
     def _guarded(self, operation: str, fallback: Callable[..., Any]) -> Callable[..., Any]:
         call = getattr(self.backend, operation)
         every = _TIMED.get(operation, 1)
-        count = itertools.count(every - 1)  # the first may open a connection: the second is timed
+        # The first may open a connection: the second is told.
+        is_told = itertools.cycle([every == 1, True] + [False] * (every - 2)).__next__
 
         def guarded(*args: Any, **kwargs: Any) -> Any:
             if self.is_open and self._refuse(operation):
@@ -118,7 +119,7 @@ class FailSafe:
                 return fallback(*args)
             if self._failures:
                 self._failures = 0
-            if next(count) % every == 0:
+            if is_told():
                 events.operation(operation, "ok", time.perf_counter() - began)
             return result
 

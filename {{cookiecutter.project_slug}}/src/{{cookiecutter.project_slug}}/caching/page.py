@@ -114,7 +114,7 @@ def forget_cookies(app: Flask, **_: Any) -> None:
     Werkzeug keeps parsed cookies in the request's `__dict__`. Called when the session is open and
     before any hook runs.
     """
-    request.__dict__.pop("cookies", None)
+    request._get_current_object().__dict__.pop("cookies", None)  # type: ignore[attr-defined]
 
 
 @contextmanager
