@@ -88,6 +88,24 @@ def test_the_readme_leads_from_nothing_to_a_cached_page(
         assert "hit" in cache_status(url)
 
 
+def test_the_example_of_the_readme_sends_events_to_the_log(
+    bake: Callable[..., object], tmp_path: Path
+) -> None:
+    project: Path = bake(**Answers("memory", ("hello",)).context).project_path  # type: ignore[attr-defined]
+    section = (project / "README.md").read_text().partition("**Events.**")[2]
+    example = re.findall(r"```python\n(.*?)```", section, re.DOTALL)[0]
+    visit = "\nimport shop\nshop.create_app().test_client().get('/')\n"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import logging; logging.basicConfig(level=20)\n{example}{visit}"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(project / "src"), "FLASK_SECRET_KEY": "a secret"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert re.search(r"INFO:cache:miss of hello\.hello after \d+\.\d\d ms", done.stderr)
+
+
 def test_make_demo_starts_a_project_and_starts_it_again() -> None:
     """As it is typed, in a copy of the repository."""
     port = free_port()
