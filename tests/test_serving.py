@@ -253,6 +253,11 @@ def test_a_server_begins_with_nothing_of_those_before(
         ask(port, ["/"] * 7)
         assert lookups(port) == 7
         assert slots(folder) == set(range(WORKERS))
+        # Another one on the same port fails, and takes nothing away.
+        again = ["make", "serve", f"BIN={Path(sys.executable).parent}", f"PORT={port}"]
+        done = subprocess.run(again, cwd=root, capture_output=True, text=True, check=False)
+        assert "Address already in use" in done.stderr
+        assert lookups(port) == 7
 
 
 #: A process that counts, without a server: it evaluates what it reads, and prints what that gives.
@@ -425,6 +430,41 @@ def test_workers_that_are_forked_after_the_app_was_loaded_count_for_themselves(
         by_slot = lookups_by_slot(tmp_path / "metrics")
         assert sorted(by_slot.values()) == [3, 5, 7, 2 + 11]
         assert set(by_slot) == slots(tmp_path / "metrics") == {0, 1, 2, 3}
+
+
+def import_app(root: Path, cwd: Path, folder: str) -> "subprocess.CompletedProcess[str]":
+    """Import a project in a process of its own; return what a look-up leaves in its metrics."""
+    script = (
+        f"from {SLUG} import create_app\n"
+        "client = create_app({'SECRET_KEY': 'a', 'DEBUG': True}).test_client()\n"
+        "client.get('/')\n"
+        "print(client.get('/metrics').text)\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(root / "src"), "PROMETHEUS_MULTIPROC_DIR": folder},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("folder", ["", "metrics", "not [a] *pattern?"])
+def test_any_folder_will_do_and_none_is_left_behind_without_one(
+    folder: str, project: Callable[[Answers], Path], tmp_path: Path
+) -> None:
+    done = import_app(project(Answers("memory", ("hello",))), tmp_path, folder)
+    assert 'cache_gets_total{cache="hello.hello",result="miss"} 1.0' in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ([folder] if folder else [])
+
+
+def test_a_folder_that_cannot_be_used_is_an_error_that_names_the_variable(
+    project: Callable[[Answers], Path], tmp_path: Path
+) -> None:
+    done = import_app(project(Answers("memory", ("hello",))), tmp_path, "/dev/null/metrics")
+    assert "PROMETHEUS_MULTIPROC_DIR cannot be used" in done.stderr
+    assert "such as /tmp/metrics" in done.stderr
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

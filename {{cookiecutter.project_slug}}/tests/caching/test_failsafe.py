@@ -151,7 +151,7 @@ def test_one_line_marks_each_change_of_state(
     wait_until(lambda: not breaker(cache))
     wait_until(lambda: len(caplog.records) >= 2)
     assert [record.message for record in caplog.records] == [
-        "The cache fails and is not asked until it answers: ConnectionError('refused')",
+        "The cache fails and is not asked until it answers: ConnectionError: refused",
         "The cache answers again and is in use",
     ]
 

@@ -7,7 +7,8 @@
 
 Each kind of event below says what its `name` and `result` are; `seconds` is how long it took, 0
 where no time is taken. A subscriber is called at once, by the thread in which it
-happened: what takes long belongs into a queue. One that raises is logged and harms nothing.
+happened: what takes long belongs into a queue, and one of `lookup`, `load`, `put` or `operation`
+that uses the cache itself would be told of that again. One that raises is logged and harms nothing.
 
 The name of a cache is the endpoint of a page, the dotted name of any other function, that of the
 computing function for `get_or_set`, and `direct` for `get`, `set` and `add`. It is never a key.
@@ -55,7 +56,8 @@ class Event:
 
 
 #: A cache was asked. The result is `hit`, `miss`, or `stale` for an old value that was served. Who
-#: waited for the computation of another and was given its value had a hit.
+#: waited for the computation of another and was given its value had a hit. Not told if a callable
+#: of the caller's raised before that was known, such as one for the timeout.
 lookup = Event()
 #: A value was computed after a miss. The result is `stored`, `error`, or why it was not stored.
 load = Event()

@@ -80,10 +80,11 @@ class FailSafe:
         self._failures = 0
         self._owed = False
         self._lock = threading.Lock()
+        self._telling = threading.RLock()
         self._next_line = 0.0
         self._prober: threading.Thread | None = None
         for operation, fallback in _FALLBACKS.items():
-            if hasattr(backend, operation):  # the last two are not Flask-Caching's
+            if hasattr(backend, operation):  # Flask-Caching's have no `ping` and no `usage`
                 setattr(self, operation, self._guarded(operation, fallback))
 
     def __getattr__(self, name: str) -> Any:
@@ -145,10 +146,11 @@ class FailSafe:
             opens = (gone or self._owed) and not self.is_open
             if opens:
                 self.is_open = True
-                logger.warning("The cache fails and is not asked until it answers: %r", error)
+                about = type(error).__name__, error
+                logger.warning("The cache fails and is not asked until it answers: %s: %s", *about)
                 self._keep_probing()
-        if opens:  # without the lock, for a subscriber may ask the cache
-            events.breaker("breaker", "open")
+        if opens:
+            self._tell()
 
     def _keep_probing(self) -> None:
         if self._prober is None or not self._prober.is_alive():  # it does not survive a fork
@@ -168,10 +170,22 @@ class FailSafe:
                 self.backend.delete(f"{__name__} probe")
             except Exception as error:
                 logger.debug("The cache is still out of reach: %r", error)
-                self._owed |= owed
+                with self._lock:
+                    self._owed |= owed
                 continue
             with self._lock:
                 self.is_open = self._owed  # something else could not be dropped meanwhile
                 self._failures = 0
+                if not self.is_open:
+                    self._prober = None  # whatever fails from now on has one of its own
+                    break
         logger.warning("The cache answers again and is in use")
-        events.breaker("breaker", "closed")
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell whether the breaker is open now: whoever is the last to tell tells what is true.
+
+        Without the other lock, since a subscriber may ask the cache.
+        """
+        with self._telling:
+            events.breaker("breaker", "open" if self.is_open else "closed")

@@ -10,7 +10,7 @@ import time
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.request import ProxyHandler, Request, build_opener
 
 import click
 from flask import current_app
@@ -55,15 +55,17 @@ def _shared_backend() -> Any:
 def show(as_json: bool, url: str | None) -> None:
     """Show what each cache hits, costs and saves."""
     numbers = _ask(url) if url else report.read()
-    if not url and not workers.FOLDER:
-        own = (
-            "These are the numbers of this command's own process. A server's are in its memory: "
-            "ask it with --url http://127.0.0.1:5000, or set PROMETHEUS_MULTIPROC_DIR to the "
-            "folder that it counts in."
+    if not url:
+        own = "these are the numbers of this command's own process, a server's are in its memory"
+        found = f"counted in {workers.FOLDER}" if workers.FOLDER else own
+        hint = (
+            f"Note: {found}. To ask a server: --url http://127.0.0.1:5000. Or let "
+            "PROMETHEUS_MULTIPROC_DIR name the folder that its workers count in."
         )
         if not numbers["caches"]:
-            raise OutOfSightError(own)
-        click.echo(own, err=True)
+            raise OutOfSightError(f"Nothing was counted. {hint}")
+        if not workers.FOLDER:
+            click.echo(hint, err=True)
     click.echo(json.dumps(numbers, indent=2) if as_json else _table(numbers))
 
 
@@ -98,12 +100,15 @@ def _time(seconds: float | None) -> str:
 def _ask(url: str) -> dict[str, Any]:
     """Return the numbers of the server at `url`, with our password."""
     password = current_app.config["MONITORING_PASSWORD"]
-    token = base64.b64encode(f"monitoring:{password}".encode()).decode()
+    token = base64.b64encode(f"monitoring:{password}".encode(errors="surrogateescape")).decode()
+    if "@" in url:
+        raise click.UsageError("The password for --url is FLASK_MONITORING_PASSWORD, not in it.")
     try:
         request = Request(f"{url.rstrip('/')}/cache/stats")
         if password:  # for that server alone, wherever it may redirect to
             request.add_unredirected_header("Authorization", f"Basic {token}")
-        with urlopen(request, timeout=5) as answer:
+        # Past any proxy, which would be given the password.
+        with build_opener(ProxyHandler({})).open(request, timeout=5) as answer:
             numbers = json.load(answer)
         if not isinstance(numbers, dict) or "caches" not in numbers:
             raise ValueError("its answer is something else")

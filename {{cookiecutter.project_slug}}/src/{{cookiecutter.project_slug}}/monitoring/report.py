@@ -15,7 +15,8 @@ def read() -> dict[str, Any]:
     """Return the numbers since the start, over all worker processes; times are in seconds.
 
     `caches` has one entry for each cache; what cannot be told, such as the rate of a cache that
-    was never asked, is None. `saved_seconds` is what its hits would have cost as misses.
+    was never asked, is None. `saved_seconds` is what its hits would have cost more had they been
+    misses, by the mean of either.
     """
     samples: Samples = defaultdict(dict)
     for metric in registry().collect():

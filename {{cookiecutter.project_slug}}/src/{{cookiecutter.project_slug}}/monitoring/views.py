@@ -46,6 +46,7 @@ def _bytes(text: str) -> bytes:
 
 
 @bp.after_request
+@health.after_request
 def keep_to_itself(response: Response) -> Response:
     """Keep what is shown out of caches and frames, and other content out of the page."""
     response.headers["Cache-Control"] = "no-store"
@@ -84,6 +85,9 @@ def healthz() -> dict[str, str]:
 def readyz() -> dict[str, str]:
     """Say whether the cache answers, too. 200 also if it does not: the app still serves."""
     backend = current_app.extensions["cache"][cache]
-    # A backend of Flask-Caching's has no `ping`: then the last thing it was asked tells.
-    answers = backend.ping() if hasattr(backend, "ping") else not backend.is_open
+    if hasattr(backend, "ping"):
+        answers = backend.ping() is not None
+    else:  # one of Flask-Caching's: when asking it fails three times, the breaker tells
+        backend.has("readyz")
+        answers = not backend.is_open
     return {"status": "ok" if answers else "degraded", "cache": "ok" if answers else "out of reach"}

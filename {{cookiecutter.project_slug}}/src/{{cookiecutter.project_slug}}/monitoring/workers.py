@@ -14,14 +14,19 @@ import mmap
 import os
 import sys
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, values
+from click import ClickException
+from prometheus_client import CollectorRegistry, Metric, values
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
 
-FOLDER = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")
+#: The folder, None if each process counts for itself.
+FOLDER: Path | None = None
+if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+    FOLDER = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).absolute()
 
 #: The numbers of a file, as they lie in memory.
 Numbers = Any
@@ -90,10 +95,17 @@ class Value:
 class _Process:
     """What a process has open: the lock on its slot, and its files."""
 
-    def __init__(self) -> None:
-        os.makedirs(FOLDER, exist_ok=True)
-        # Closed by nobody: the lock lasts as long as the process.
-        self.slots = os.open(Path(FOLDER, "slots.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            # Closed by nobody: the lock lasts as long as the process.
+            self.slots = os.open(folder / "slots.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise ClickException(
+                f"PROMETHEUS_MULTIPROC_DIR cannot be used: {error}. What works: a folder that this "
+                "user may make and write, such as /tmp/metrics"
+            ) from error
         self.slot = next(slot for slot in itertools.count() if self.take(slot))
         self._files: dict[str, tuple[MmapedDict, Numbers]] = {}
 
@@ -101,14 +113,15 @@ class _Process:
         """Take `slot` if it is free; the live gauges of who had it before go."""
         try:
             fcntl.lockf(self.slots, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, slot)
-        except (BlockingIOError, PermissionError):  # what says that somebody else has it
+        except BlockingIOError:
             return False
-        mark_process_dead(slot, FOLDER)
+        for gauges in self._folder.glob(f"gauge_live*_{slot}.db"):
+            gauges.unlink(missing_ok=True)
         return True
 
     def drop_gauges_of_the_dead(self) -> None:
         """Drop the live gauges of the processes that have ended."""
-        for path in Path(FOLDER).glob("gauge_live*_*.db"):
+        for path in self._folder.glob("gauge_live*_*.db"):
             slot = int(path.stem.rpartition("_")[2])
             if slot != self.slot and self.take(slot):
                 fcntl.lockf(self.slots, fcntl.LOCK_UN, 1, slot)
@@ -118,7 +131,7 @@ class _Process:
 
         It is 0 if it is new.
         """
-        path = Path(FOLDER, f"{kind}_{self.slot}.db")
+        path = self._folder / f"{kind}_{self.slot}.db"
         if not path.exists():
             new = path.with_suffix(".new")  # a scrape cannot read a file without a length
             new.touch()
@@ -138,7 +151,8 @@ class _Process:
 def _this_process() -> _Process:
     global _process
     if _process is None:
-        _process = _Process()
+        assert FOLDER
+        _process = _Process(FOLDER)
     return _process
 
 
@@ -152,11 +166,19 @@ def _after_fork() -> None:
         value._numbers = _NOWHERE
 
 
-if FOLDER and sys.platform != "win32":  # where no server has several processes
+class _Workers:
+    def collect(self) -> Iterable[Metric]:
+        """Add the files up, by their names: prometheus_client takes the folder's for a pattern."""
+        files = [str(path) for path in FOLDER.glob("*.db")] if FOLDER else []
+        found: Iterable[Metric] = MultiProcessCollector.merge(files)
+        return found
+
+
+if sys.platform != "win32":  # where no server has several processes
     import fcntl
 
     os.register_at_fork(after_in_child=_after_fork)
-    values.ValueClass = Value
+    values.ValueClass = Value if FOLDER else values.MutexValue
 
 
 def register(registry: CollectorRegistry) -> bool:
@@ -166,5 +188,5 @@ def register(registry: CollectorRegistry) -> bool:
     if sys.platform != "win32":
         with _lock:
             _this_process().drop_gauges_of_the_dead()
-    MultiProcessCollector(registry)
+    registry.register(_Workers())
     return True
