@@ -13,7 +13,7 @@ import pytest
 from flask import Flask
 from flask_caching.backends import SimpleCache
 
-from {{ cookiecutter.project_slug }}.caching import failsafe
+from {{ cookiecutter.project_slug }}.caching import events, failsafe
 from {{ cookiecutter.project_slug }}.caching.cache import Cache
 from {{ cookiecutter.project_slug }}.caching.single_flight import LocalLeases
 
@@ -187,3 +187,36 @@ def test_a_mistake_in_the_call_is_an_error_and_no_outage(cache: Cache, moody: Mo
     with pytest.raises(TypeError):
         cache.cache.get("k", "too", "many")  # type: ignore[call-arg]
     assert not breaker(cache)
+
+
+def test_what_is_told_last_of_the_breaker_is_true_whatever_comes_between(
+    cache: Cache, bare: Flask, moody: Moody, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fails again while the thread that found it answering has not told that yet."""
+    told: list[str] = []
+    warning = failsafe.logger.warning
+
+    def fail_again(message: str, *args: Any) -> None:
+        warning(message, *args)
+        if "answers again" in message and not told.count("closed") and moody.fault is None:
+            moody.fault = TimeoutError()
+            with bare.app_context():
+                cache.get("k")
+
+    def note(name: str, state: str, seconds: float) -> None:
+        told.append(state)
+
+    monkeypatch.setattr(failsafe.logger, "warning", fail_again)
+    events.breaker.subscribe(note)
+    try:
+        moody.fault = TimeoutError()
+        cache.get("k")
+        moody.fault = None
+        wait_until(lambda: len(told) >= 3)
+        assert breaker(cache)
+        assert told == ["open"] * 3
+        moody.fault = None
+        monkeypatch.setattr(failsafe.logger, "warning", warning)
+        wait_until(lambda: told[-1] == "closed")
+    finally:
+        events.breaker.unsubscribe(note)
