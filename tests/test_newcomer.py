@@ -36,7 +36,11 @@ def running(command: str, cwd: Path, **env: str) -> Iterator[None]:
         yield
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:  # one of a server's workers was only just starting
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def cache_status(url: str) -> str:
