@@ -6,9 +6,9 @@
     def log(name: str, result: str, seconds: float) -> None: ...
 
 Each kind of event below says what its `name` and `result` are; `seconds` is how long it took, 0
-where no time is taken. A subscriber is called at once, by the thread in which it
-happened: what takes long belongs into a queue, and one of `lookup`, `load`, `put` or `operation`
-that uses the cache itself would be told of that again. One that raises is logged and harms nothing.
+where no time is taken. A subscriber is called at once, by the thread in which it happened: what
+takes long belongs into a queue, and one of `lookup`, `load`, `put` or `operation` that uses the
+cache itself would be told of that again. One that raises is logged and harms nothing.
 
 The name of a cache is the endpoint of a page, the dotted name of any other function, that of the
 computing function for `get_or_set`, and `direct` for `get`, `set` and `add`. It is never a key.
