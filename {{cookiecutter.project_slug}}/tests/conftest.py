@@ -50,6 +50,13 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
+def wait_until_closed(guarded: Any) -> None:
+    """Return when the breaker around a backend is closed and all is told of that."""
+    wait_until(lambda: not guarded.is_open)
+    if guarded._prober is not None:
+        guarded._prober.join(30)
+
+
 def backend_of(cache: Cache) -> Any:
     """Return the backend itself, without what the cache puts around it."""
     backend: Any = cache.cache

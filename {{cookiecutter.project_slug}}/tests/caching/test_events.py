@@ -19,7 +19,7 @@ from {{ cookiecutter.project_slug }}.caching.single_flight import LocalLeases, S
 
 from tests.caching.test_contract import together
 from tests.caching.test_failsafe import Moody
-from tests.conftest import Clock, wait_until
+from tests.conftest import Clock, wait_until, wait_until_closed
 
 CALLERS = 8
 KINDS = {name: kind for name, kind in vars(events).items() if isinstance(kind, events.Event)}
@@ -68,7 +68,7 @@ def moody(cache: Cache, bare: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterato
     bare.extensions["cache"][cache] = guarded
     yield backend
     backend.fault = None
-    wait_until(lambda: not guarded.is_open)
+    wait_until_closed(guarded)
 
 
 def fresh() -> int:

@@ -17,7 +17,7 @@ from {{ cookiecutter.project_slug }}.caching import events, failsafe
 from {{ cookiecutter.project_slug }}.caching.cache import Cache
 from {{ cookiecutter.project_slug }}.caching.single_flight import LocalLeases
 
-from tests.conftest import wait_until
+from tests.conftest import wait_until, wait_until_closed
 
 
 class Moody(SimpleCache):
@@ -51,7 +51,7 @@ def moody(cache: Cache, bare: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterato
     bare.extensions["cache"][cache] = failsafe.FailSafe(LocalLeases(backend))
     yield backend
     backend.fault = None
-    wait_until(lambda: not breaker(cache))
+    wait_until_closed(cache.cache)
 
 
 def breaker(cache: Cache) -> bool:
@@ -148,8 +148,7 @@ def test_one_line_marks_each_change_of_state(
     for _ in range(20):
         cache.get("k")
     moody.fault = None
-    wait_until(lambda: not breaker(cache))
-    wait_until(lambda: len(caplog.records) >= 2)
+    wait_until_closed(cache.cache)
     assert [record.message for record in caplog.records] == [
         "The cache fails and is not asked until it answers: ConnectionError: refused",
         "The cache answers again and is in use",

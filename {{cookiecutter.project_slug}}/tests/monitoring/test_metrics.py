@@ -17,7 +17,7 @@ from {{ cookiecutter.project_slug }}.monitoring import report
 from {{ cookiecutter.project_slug }}.monitoring.metrics import TIMED, registry
 
 from tests.caching.test_contract import together
-from tests.conftest import wait_until
+from tests.conftest import wait_until, wait_until_closed
 
 pytestmark = pytest.mark.usefixtures("clock")  # so that nothing expires meanwhile
 
@@ -97,10 +97,8 @@ def faulty(app: Flask, fault: Exception) -> Iterator[Faulty]:
             yield backend
         finally:
             backend.heal()
-            if guarded._prober is not None:
-                guarded._prober.join(30)
+            wait_until_closed(guarded)
             app.extensions["cache"][app_cache] = at_work
-    assert not guarded.is_open
 
 
 @pytest.fixture

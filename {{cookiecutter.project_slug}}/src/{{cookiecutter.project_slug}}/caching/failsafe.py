@@ -79,7 +79,7 @@ class FailSafe:
         self._refusals: tuple[type[Exception], ...] = getattr(backend, "refusals", ())
         self._failures = 0
         self._owed = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a handler of the log may ask the cache
         self._telling = threading.RLock()
         self._next_line = 0.0
         self._prober: threading.Thread | None = None
@@ -145,7 +145,7 @@ class FailSafe:
             gone = isinstance(error, self._timeouts) or self._failures >= FAILURES
             opens = (gone or self._owed) and not self.is_open
             if opens:
-                self.is_open = True
+                self.is_open, self._prober = True, None  # one that ends now will not look again
                 about = type(error).__name__, error
                 logger.warning("The cache fails and is not asked until it answers: %s: %s", *about)
                 self._keep_probing()
@@ -177,9 +177,8 @@ class FailSafe:
                 self.is_open = self._owed  # something else could not be dropped meanwhile
                 self._failures = 0
                 if not self.is_open:
-                    self._prober = None  # whatever fails from now on has one of its own
+                    logger.warning("The cache answers again and is in use")
                     break
-        logger.warning("The cache answers again and is in use")
         self._tell()
 
     def _tell(self) -> None:
