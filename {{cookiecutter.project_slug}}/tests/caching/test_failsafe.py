@@ -155,6 +155,41 @@ def test_one_line_marks_each_change_of_state(
     ]
 
 
+def test_the_lines_stand_in_the_order_of_the_changes(
+    cache: Cache,
+    bare: Flask,
+    moody: Moody,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It fails again while the thread that found it answering has not logged that yet."""
+    warning, others = failsafe.logger.warning, list[threading.Thread]()
+
+    def fail_again() -> None:
+        with bare.app_context():
+            cache.get("k")
+
+    def log_late(message: str, *args: Any) -> None:
+        if "answers again" in message and not others:
+            moody.fault = TimeoutError()
+            other = threading.Thread(target=fail_again)
+            other.start()
+            others.append(other)
+            other.join(0.1)  # or is kept waiting
+        warning(message, *args)
+
+    monkeypatch.setattr(failsafe.logger, "warning", log_late)
+    moody.fault = TimeoutError()
+    cache.get("k")
+    moody.fault = None
+    wait_until(lambda: len(others) == 1)
+    others[0].join()
+    moody.fault = None
+    wait_until_closed(cache.cache)
+    changes = [record.message.split()[2] for record in caplog.records]
+    assert changes == ["fails", "answers"] * 2
+
+
 @pytest.mark.parametrize("undelivered", ["delete", "delete_many", "invalidate", "clear"])
 @pytest.mark.parametrize("already_open", [False, True])
 def test_what_could_not_be_dropped_is_not_served_after_the_outage(
@@ -214,8 +249,8 @@ def test_what_is_told_last_of_the_breaker_is_true_whatever_comes_between(
         wait_until(lambda: len(told) >= 3)
         assert breaker(cache)
         assert told == ["open"] * 3
-        moody.fault = None
         monkeypatch.setattr(failsafe.logger, "warning", warning)
+        moody.fault = None
         wait_until(lambda: told[-1] == "closed")
     finally:
         events.breaker.unsubscribe(note)
