@@ -72,6 +72,12 @@ def redis_server(folder: Path, port: int = 0) -> Iterator[tuple[int, "subprocess
             process.kill()
 
 
+def redis_env(port: int) -> dict[str, str]:
+    """Return the environment that leads a project to a Redis, which may be slow here."""
+    url = f"redis://127.0.0.1:{port}/0"
+    return {"FLASK_CACHE_REDIS_URL": url, "FLASK_CACHE_REDIS_TIMEOUT": "30"}
+
+
 @contextmanager
 def make_serve(project: Path, workers: int, **env: str) -> Iterator[str]:
     """Run `make serve` of a baked project, with this environment's packages; give its address.

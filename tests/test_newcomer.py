@@ -16,7 +16,7 @@ import pytest
 
 from tests.baking import BACKENDS, ROOT, ROUTES, Answers
 from tests.servers import redis_server
-from tests.serving import free_port, get
+from tests.serving import free_port, get, redis_env
 
 #: An environment without this one's packages.
 CLEAN = {
@@ -69,7 +69,7 @@ def server_for(backend: str, folder: Path) -> Iterator[dict[str, str]]:
         found = str(_binary.get_binary_path())
     port = free_port()
     with running(f"exec {found} --bind 127.0.0.1 --port {port} --save '' >/dev/null", folder):
-        yield {"FLASK_CACHE_REDIS_URL": f"redis://127.0.0.1:{port}/0"}
+        yield redis_env(port)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -110,16 +110,18 @@ def test_the_example_of_the_readme_sends_events_to_the_log(
     assert re.search(r"INFO:cache:miss of hello\.hello after \d+\.\d\d ms", done.stderr)
 
 
-def test_make_demo_starts_a_project_and_starts_it_again() -> None:
+def test_make_demo_starts_a_project_and_starts_it_again(tmp_path: Path) -> None:
     """As it is typed, in a copy of the repository."""
-    port = free_port()
+    root, port = tmp_path / "template", free_port()
+    shutil.copytree(ROOT, root, ignore=shutil.ignore_patterns(".git", ".venv", "build"))
+    (root / ".venv").symlink_to(ROOT / ".venv")
     for _ in range(2):
-        with running(f"exec make demo PORT={port}", ROOT):
+        with running(f"exec make demo PORT={port}", root):
             assert cache_status(f"http://127.0.0.1:{port}/").startswith("my_cached_app; ")
             status, numbers = get(f"http://127.0.0.1:{port}/cache/stats", password=None)
             assert status == 200
             assert '"name":"hello.hello"' in numbers.replace(" ", "")
-    assert "FLASK_SECRET_KEY=" in (ROOT / "build/demo/my_cached_app/.env").read_text()
+    assert "FLASK_SECRET_KEY=" in (root / "build/demo/my_cached_app/.env").read_text()
 
 
 def test_make_new_passes_arguments_on(tmp_path: Path) -> None:

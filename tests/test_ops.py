@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.baking import BACKENDS, EXTREMES, ROUTES, Answers, each
 from tests.servers import find
-from tests.serving import PASSWORD, free_port, get, make_serve, redis_server, wait_until
+from tests.serving import PASSWORD, free_port, get, make_serve, redis_env, redis_server, wait_until
 
 #: What Prometheus or a rule of ours makes, and no app.
 MADE_ELSEWHERE = {"up", "ALERTS"}
@@ -224,8 +224,8 @@ def served(backend: str, root: Path, folder: Path) -> Iterator[tuple[str, int, A
     """Serve a project by two workers; give its address, and Redis' port and process."""
     workers = 1 if backend == "memory" else 2
     with redis_server(folder) as (port, process):
-        url = f"redis://127.0.0.1:{port}/0"  # which the others do not look at
-        with make_serve(root, workers, FLASK_CACHE_REDIS_URL=url) as address:
+        env = redis_env(port) | {"FLASK_CACHE_DISK_TIMEOUT": "30"}  # others do not look at it
+        with make_serve(root, workers, **env) as address:
             yield address, port, process
 
 
@@ -328,7 +328,7 @@ def prometheus(ops: Path, target: str, folder: Path) -> Iterator[Prometheus]:
         )
     try:
         running = Prometheus(port)
-        wait_until(running.is_ready, "Prometheus is ready", 30)
+        wait_until(running.is_ready, "Prometheus is ready")
         yield running
     finally:
         process.terminate()
@@ -370,8 +370,8 @@ def test_a_real_prometheus_scrapes_answers_the_dashboard_and_tells_of_an_open_br
     ):
         breaker, scraping = ("CacheBreakerOpen", "app"), ("CacheNotScraped", "wrong")
         with traffic(url):
-            wait_until(lambda: server.values('up{job="app"}') == [1], "the app is scraped", 20)
-            wait_until(lambda: scraping in server.firing(), "a wrong password is told", 20)
+            wait_until(lambda: server.values('up{job="app"}') == [1], "the app is scraped")
+            wait_until(lambda: scraping in server.firing(), "a wrong password is told")
             health, error = server.targets()["wrong"]
             assert health == "down"
             assert "401" in error
@@ -383,18 +383,19 @@ def test_a_real_prometheus_scrapes_answers_the_dashboard_and_tells_of_an_open_br
                 return not empty
 
             try:
-                wait_until(all_have_data, "every query of the dashboard gives data", 40)
+                wait_until(all_have_data, "every query of the dashboard gives data")
             except AssertionError as slow:
                 raise AssertionError(f"no data: {empty}") from slow
             assert server.values("max(cache_breaker_open)") == [0]
-            assert server.firing().keys() == {scraping}
+            wait_until(lambda: server.firing().keys() == {scraping}, "nothing else is told")
 
             redis.kill()
-            wait_until(lambda: breaker in server.firing(), "the open breaker is told", 20)
+            wait_until(lambda: breaker in server.firing(), "the open breaker is told")
             annotations = server.firing()[breaker]
             assert url.removeprefix("http://") in annotations["summary"]
             assert server.values("max(cache_breaker_open)") == [1]
-            assert server.values('count(ALERTS{alertstate="firing"})')[0] >= 2
+            firing = 'count(ALERTS{alertstate="firing"})'
+            wait_until(lambda: server.values(firing) >= [2], "both alerts can be queried")
 
             with redis_server(tmp_path, port):
-                wait_until(lambda: breaker not in server.firing(), "the alert is over", 20)
+                wait_until(lambda: breaker not in server.firing(), "the alert is over")

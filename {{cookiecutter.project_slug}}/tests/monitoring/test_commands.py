@@ -8,12 +8,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 from flask import Flask
 from flask.cli import FlaskGroup
+from flask_caching.backends import SimpleCache
 from werkzeug.serving import make_server
 
 from {{ cookiecutter.project_slug }} import create_app
@@ -124,20 +126,44 @@ def test_a_server_that_shows_something_else_is_an_error(settings: dict[str, Any]
         assert run(app, "stats", "--url", url).exit_code == 1
 
 
+def stats_as_typed(settings: dict[str, Any], folder: str) -> "subprocess.CompletedProcess[str]":
+    """Run the command in a process of its own, where nothing is counted."""
+    command = [sys.executable, "-m", "flask", "--app", create_app.__module__, "cache", "stats"]
+    given = {f"FLASK_{name}": str(value) for name, value in settings.items()}
+    given["PYTHONPATH"] = os.pathsep.join(one for one in sys.path if one)
+    given["PROMETHEUS_MULTIPROC_DIR"] = folder
+    done = subprocess.run(
+        command, env=os.environ | given, capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in done.stderr
+    return done
+
+
 def test_stats_of_a_process_of_its_own_says_where_the_numbers_are(
     settings: dict[str, Any],
 ) -> None:
-    """By the command as it is typed: nothing is counted in its process."""
-    command = [sys.executable, "-m", "flask", "--app", create_app.__module__, "cache", "stats"]
-    given = {f"FLASK_{name}": str(value) for name, value in settings.items()}
-    path = {"PYTHONPATH": os.pathsep.join(one for one in sys.path if one)}
-    done = subprocess.run(
-        command, env=os.environ | given | path, capture_output=True, text=True, check=False
-    )
+    done = stats_as_typed(settings, folder="")
     assert (done.returncode, done.stdout) == (3, "")
     assert "--url http://127.0.0.1:5000" in done.stderr
     assert "PROMETHEUS_MULTIPROC_DIR" in done.stderr
-    assert "Traceback" not in done.stderr
+
+
+def test_stats_of_workers_that_have_counted_nothing_yet_are_none(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    done = stats_as_typed(settings, folder=str(tmp_path))
+    assert done.returncode == 0
+    assert done.stdout.startswith("cache  hits ")
+    assert str(tmp_path) in done.stderr  # in case it is the wrong one
+
+
+def test_a_folder_of_workers_that_cannot_be_used_is_a_wrong_setting(
+    settings: dict[str, Any],
+) -> None:
+    done = stats_as_typed(settings, folder="/dev/null/metrics")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "PROMETHEUS_MULTIPROC_DIR cannot be used" in done.stderr
+    assert "such as /tmp/metrics" in done.stderr
 
 
 # What is wrong.
@@ -177,10 +203,15 @@ def test_wrong_settings_show_no_secret() -> None:
     assert "hush" not in done.output
 
 
+class Own(SimpleCache):
+    """A backend of somebody's own, in memory."""
+
+
+@pytest.mark.parametrize("backend", ["SimpleCache", f"{__name__}.Own"])
 @pytest.mark.parametrize("arguments", [["clear", "--yes"], ["invalidate", "x"], ["ping"]])
 def test_a_command_says_that_flask_cachings_own_memory_is_out_of_reach(
-    settings: dict[str, Any], arguments: list[str]
+    settings: dict[str, Any], arguments: list[str], backend: str
 ) -> None:
-    done = run(create_app(settings | {"CACHE_TYPE": "SimpleCache"}), *arguments)
+    done = run(create_app(settings | {"CACHE_TYPE": backend}), *arguments)
     assert (done.exit_code, done.stdout) == (3, "")
     assert "restart the server" in done.stderr

@@ -1,9 +1,11 @@
 """What is counted: the metrics, and the numbers for people that are made of them."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +15,7 @@ from flask import Flask
 from {{ cookiecutter.project_slug }} import create_app
 from {{ cookiecutter.project_slug }}.caching import cache as app_cache
 from {{ cookiecutter.project_slug }}.caching import events, failsafe
-from {{ cookiecutter.project_slug }}.monitoring import report
+from {{ cookiecutter.project_slug }}.monitoring import report, workers
 from {{ cookiecutter.project_slug }}.monitoring.metrics import TIMED, registry
 
 from tests.caching.test_contract import together
@@ -360,3 +362,12 @@ def test_the_report_says_what_all_caches_have_in_common(app: Flask) -> None:
     for state in ("open", "closed"):
         events.breaker("breaker", state)
         assert read()["breaker_open"] is (state == "open")
+
+
+def test_a_worker_does_not_count_in_files_that_another_user_has_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "counter_0.db").touch()
+    # Not by its mode, since root may write every file.
+    monkeypatch.setattr(os, "access", lambda path, mode: "counter_0.db" not in str(path))
+    assert workers._Process(tmp_path).slot == 1

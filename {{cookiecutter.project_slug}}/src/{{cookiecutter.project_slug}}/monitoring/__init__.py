@@ -6,12 +6,11 @@ commands `flask cache`. All of it reads what `metrics` counts, from the events o
 
 from flask import Flask
 
-from . import commands, metrics, usage, views
+from . import commands, usage, views
 
 
 def init_app(app: Flask) -> None:
-    """Count what the cache of `app` does, and show it to whoever may see it."""
-    metrics.subscribe()
+    """Show what the cache of `app` does to whoever may see it."""
     usage.init_app(app)
     app.register_blueprint(views.health)
     if app.debug or app.config["MONITORING_PASSWORD"]:

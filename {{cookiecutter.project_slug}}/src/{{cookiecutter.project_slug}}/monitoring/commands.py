@@ -4,7 +4,6 @@ Exit codes: 0 done, 1 the cache or the server is out of reach or you said no, 2 
 settings, 3 what is asked for is in the memory of other processes, where no command can see it.
 """
 
-import base64
 import json
 import time
 from http.client import HTTPException
@@ -15,17 +14,13 @@ from urllib.request import ProxyHandler, Request, build_opener
 import click
 from flask import current_app
 from flask.cli import AppGroup
+from flask_caching.backends import SimpleCache
+from werkzeug.datastructures import Authorization
 
 from ..caching import cache
 from . import report, workers
 
 cache_group = AppGroup("cache", help="Look after the cache.")
-
-
-class OutOfReachError(click.ClickException):
-    """The cache or the server does not answer."""
-
-    exit_code = 1
 
 
 class OutOfSightError(click.ClickException):
@@ -40,7 +35,7 @@ def _shared_backend() -> Any:
     while hasattr(backend, "backend"):  # what stands around it
         backend = backend.backend
     # Flask-Caching's do not say whether processes share them.
-    if not getattr(backend, "shared", type(backend).__name__ not in ("SimpleCache", "NullCache")):
+    if not getattr(backend, "shared", not isinstance(backend, SimpleCache)):
         raise OutOfSightError(
             "The cache is in the memory of each server process, where this command cannot reach "
             "it. To drop everything, restart the server; to drop a tag, call cache.invalidate() "
@@ -62,9 +57,9 @@ def show(as_json: bool, url: str | None) -> None:
             f"Note: {found}. To ask a server: --url http://127.0.0.1:5000. Or let "
             "PROMETHEUS_MULTIPROC_DIR name the folder that its workers count in."
         )
-        if not numbers["caches"]:
+        if not numbers["caches"] and not workers.FOLDER:
             raise OutOfSightError(f"Nothing was counted. {hint}")
-        if not workers.FOLDER:
+        if not numbers["caches"] or not workers.FOLDER:
             click.echo(hint, err=True)
     click.echo(json.dumps(numbers, indent=2) if as_json else _table(numbers))
 
@@ -100,13 +95,13 @@ def _time(seconds: float | None) -> str:
 def _ask(url: str) -> dict[str, Any]:
     """Return the numbers of the server at `url`, with our password."""
     password = current_app.config["MONITORING_PASSWORD"]
-    token = base64.b64encode(f"monitoring:{password}".encode(errors="surrogateescape")).decode()
     if "@" in url:
         raise click.UsageError("The password for --url is FLASK_MONITORING_PASSWORD, not in it.")
     try:
         request = Request(f"{url.rstrip('/')}/cache/stats")
         if password:  # for that server alone, wherever it may redirect to
-            request.add_unredirected_header("Authorization", f"Basic {token}")
+            login = Authorization("basic", {"username": "monitoring", "password": password})
+            request.add_unredirected_header("Authorization", login.to_header())
         # Past any proxy, which would be given the password.
         with build_opener(ProxyHandler({})).open(request, timeout=5) as answer:
             numbers = json.load(answer)
@@ -115,7 +110,7 @@ def _ask(url: str) -> dict[str, Any]:
     except (OSError, HTTPException, ValueError) as error:
         if isinstance(error, HTTPError):
             error.close()
-        raise OutOfReachError(
+        raise click.ClickException(
             f"{url} does not show its numbers: {error}. A server does in debug, or to those who "
             "have the same FLASK_MONITORING_PASSWORD in their settings."
         ) from error
@@ -130,7 +125,7 @@ def clear(yes: bool) -> None:
     if not yes:
         click.confirm("Drop every cached entry of this app?", abort=True)
     if not cache.clear():
-        raise OutOfReachError("The cache is out of reach: nothing was dropped.")
+        raise click.ClickException("The cache is out of reach: not everything was dropped.")
     click.echo("Every entry of this app is dropped.")
 
 
@@ -145,7 +140,7 @@ def invalidate(tags: tuple[str, ...]) -> None:
             "Drop everything with: flask cache clear --yes"
         )
     if not cache.invalidate(*tags):
-        raise OutOfReachError("The cache is out of reach: nothing was invalidated.")
+        raise click.ClickException("The cache is out of reach: nothing was invalidated.")
     click.echo(f"Every entry tagged {' or '.join(tags)} is a miss from now on.")
 
 
@@ -159,6 +154,6 @@ def ping() -> None:
     try:
         address, version = backend.ping()
     except Exception as error:  # whatever its engine raises
-        raise OutOfReachError(f"The cache is out of reach: {error}") from error
+        raise click.ClickException(f"The cache is out of reach: {error}") from error
     took = time.perf_counter() - began
     click.echo(f"{address} answered in {1000 * took:.1f} ms: {version}")

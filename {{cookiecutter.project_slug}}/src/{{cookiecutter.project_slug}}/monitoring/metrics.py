@@ -1,6 +1,7 @@
 """What is counted, in the terms of Micrometer and Prometheus, from the events of the cache.
 
-No label holds a key, a path or a user: only names that stand in the code, and reasons.
+From its import on it counts for all apps of the process. No label holds a key, a path or a user:
+only names that stand in the code, and reasons.
 """
 
 import functools
@@ -62,6 +63,7 @@ def _child(metric: Any, *labels: str) -> Any:
     return metric.labels(*labels)
 
 
+@events.lookup.subscribe
 def _lookup(name: str, result: str, seconds: float) -> None:
     inc, is_timed, observe = _counted(name, result)
     inc(1)
@@ -69,6 +71,7 @@ def _lookup(name: str, result: str, seconds: float) -> None:
         observe(seconds)
 
 
+@events.load.subscribe
 def _load(name: str, result: str, seconds: float) -> None:
     _child(LOAD_SECONDS, name).observe(seconds)
     if result == "stored":
@@ -77,37 +80,31 @@ def _load(name: str, result: str, seconds: float) -> None:
         _child(BYPASSES, name, result).inc()
 
 
+@events.bypass.subscribe
 def _bypass(name: str, reason: str, _: float) -> None:
     _child(BYPASSES, name, reason).inc()
 
 
+@events.put.subscribe
 def _put(*_: object) -> None:
     PUTS.inc()
 
 
+@events.operation.subscribe
 def _operation(name: str, result: str, seconds: float) -> None:
     _child(OPERATION_SECONDS, name).observe(seconds)
     if result == "error":
         ERRORS.inc()
 
 
+@events.breaker.subscribe
 def _breaker(_: str, state: str, __: float) -> None:
     BREAKER.set(state == "open")
 
 
+@events.corrupt.subscribe
 def _corrupt(*_: object) -> None:
     CORRUPT.inc()
-
-
-def subscribe() -> None:
-    """Count from now on, in all apps of this process."""
-    events.lookup.subscribe(_lookup)
-    events.load.subscribe(_load)
-    events.bypass.subscribe(_bypass)
-    events.put.subscribe(_put)
-    events.operation.subscribe(_operation)
-    events.breaker.subscribe(_breaker)
-    events.corrupt.subscribe(_corrupt)
 
 
 def registry() -> CollectorRegistry:

@@ -18,10 +18,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from click import ClickException
 from prometheus_client import CollectorRegistry, Metric, values
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.multiprocess import MultiProcessCollector
+
+from ..settings import SettingsError
 
 #: The folder, None if each process counts for itself.
 FOLDER: Path | None = None
@@ -102,12 +103,17 @@ class _Process:
             # Closed by nobody: the lock lasts as long as the process.
             self.slots = os.open(folder / "slots.lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise ClickException(
+            raise SettingsError(
                 f"PROMETHEUS_MULTIPROC_DIR cannot be used: {error}. What works: a folder that this "
                 "user may make and write, such as /tmp/metrics"
             ) from error
-        self.slot = next(slot for slot in itertools.count() if self.take(slot))
+        slots = (slot for slot in itertools.count() if self.is_writable(slot) and self.take(slot))
+        self.slot = next(slots)
         self._files: dict[str, tuple[MmapedDict, Numbers]] = {}
+
+    def is_writable(self, slot: int) -> bool:
+        """Tell whether we may write its files: another user's command may have left some."""
+        return all(os.access(path, os.W_OK) for path in self._folder.glob(f"*_{slot}.db"))
 
     def take(self, slot: int) -> bool:
         """Take `slot` if it is free; the live gauges of who had it before go."""

@@ -162,8 +162,9 @@ function* warnings() {
   if (stats.breaker_open) {
     yield [
       "The breaker is open",
-      "The cache's backend fails and is left alone. Every look-up is a miss, nothing is stored, and the app " +
-        "goes on serving, only slower. The backend is tried again every second. What usually causes that:",
+      "The cache's backend fails and is left alone, by one of the app's processes or more. There every look-up is " +
+        "a miss, nothing is stored, and the app goes on serving, only slower. The backend is tried again every " +
+        "second. What usually causes that:",
       "its server is down, or out of reach",
       "the settings have a wrong address or password for it",
       "its timeout in the settings is too short for the network between",
@@ -245,7 +246,7 @@ function showWarnings() {
     notice.dataset.title = title;
     const list = html("ul", "");
     list.append(...causes.map((cause) => html("li", cause)));
-    notice.append(html("h3", `Warning: ${title}`), html("p", text), list);
+    notice.append(html("h2", `Warning: ${title}`), html("p", text), list);
     region.insertBefore(notice, region.children[i]);
   });
   byId("fine").hidden = found.length > 0; // the last child, always there
