@@ -562,14 +562,14 @@ def test_fault_23_none_is_a_value(cache: Any, value: str) -> None:
 class Unlucky(str):
     """A key that another thread deletes between the first and the second look at it."""
 
-    looks = 0
+    looks, patience = 0, 30.0
     rival: threading.Thread
 
     def __hash__(self) -> int:
         self.looks += 1
         if self.looks == 2:
             self.rival.start()
-            self.rival.join(0.1)  # or is kept waiting
+            self.rival.join(self.patience)
         return super().__hash__()
 
 
@@ -579,6 +579,7 @@ def test_fault_23_threads_do_not_break_the_lru() -> None:
     lru.set("k", None)
     ours, other = Unlucky("k"), Unlucky("k")
     ours.rival = threading.Thread(target=lru.delete, args=["k"])
+    ours.patience = 0.1  # it is kept waiting
     other.rival = threading.Thread(target=textbook.pop, args=["k"])
     assert lru.get(ours, "gone") is None
     ours.rival.join()

@@ -321,7 +321,7 @@ def test_a_drop_beats_stale(cache: Cache, clock: Clock, way: Drop) -> None:
 def test_a_computation_longer_than_its_lease_is_not_done_twice(
     cache: Cache, bare: Flask, monkeypatch: pytest.MonkeyPatch, waiting: threading.Semaphore
 ) -> None:
-    monkeypatch.setattr(flights, "LEASE", 1.5)
+    monkeypatch.setattr(flights, "LEASE", 3.0)
     renewals = threading.Semaphore(0)
     succeed = cache.cache.succeed  # type: ignore[attr-defined]
 
