@@ -48,6 +48,15 @@ def test_what_flask_reads_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) 
         load(Settings, KEY)
 
 
+@pytest.mark.parametrize("name", ["SECRET_KEY", "SECRET_KEY_FALLBACKS", "MONITORING_PASSWORD"])
+def test_bytes_that_are_no_text_are_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A secret key of such bytes makes every request an error, and nobody can send a password."""
+    monkeypatch.setenv(f"FLASK_{name}", "hush\udcff")
+    with pytest.raises(SettingsError, match=f"FLASK_{name}: .*UTF-8.*What works: .") as caught:
+        load(Settings, {} if name == "SECRET_KEY" else KEY)
+    assert "hush" not in caught.value.message
+
+
 def test_every_problem_is_named_at_once_with_a_value_that_works(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -78,6 +78,7 @@ class Settings(BackendSettings, BaseSettings):
     )
     MONITORING_PASSWORD: str = Field(
         "",
+        examples=["a long password"],
         description="Opens /metrics and /cache/, by HTTP Basic; without it only DEBUG does.",
     )
 
@@ -97,6 +98,19 @@ class Settings(BackendSettings, BaseSettings):
         """Refuse what the command `flask` takes for on and everybody else for off."""
         if isinstance(value, str) and value.lower() in ("n", "f", "off"):
             raise ValueError("the command flask would take this for on")
+        return value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_text(cls, value: Any) -> Any:
+        """Refuse bytes that are no UTF-8, which the environment may hold and nobody can send.
+
+        The last of those before a setting is read, which makes it the first to be called.
+        """
+        try:
+            str(value).encode()
+        except UnicodeEncodeError:
+            raise ValueError("it is not UTF-8") from None
         return value
 
     @field_validator("CACHE_TYPE")

@@ -145,7 +145,8 @@ class FailSafe:
             gone = isinstance(error, self._timeouts) or self._failures >= FAILURES
             opens = (gone or self._owed) and not self.is_open
             if opens:
-                self.is_open, self._prober = True, None  # one that ends now will not look again
+                self.is_open = True
+                self._prober = None  # one that is just ending would not look again
                 about = type(error).__name__, error
                 logger.warning("The cache fails and is not asked until it answers: %s: %s", *about)
                 self._keep_probing()

@@ -52,7 +52,7 @@ def show(as_json: bool, url: str | None) -> None:
     numbers = _ask(url) if url else report.read()
     if not url:
         own = "these are the numbers of this command's own process, a server's are in its memory"
-        found = f"counted in {workers.FOLDER}" if workers.FOLDER else own
+        found = f"these are the numbers in {workers.FOLDER}" if workers.FOLDER else own
         hint = (
             f"Note: {found}. To ask a server: --url http://127.0.0.1:5000. Or let "
             "PROMETHEUS_MULTIPROC_DIR name the folder that its workers count in."

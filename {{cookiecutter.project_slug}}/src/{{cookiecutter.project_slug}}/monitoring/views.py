@@ -35,14 +35,10 @@ def require_password() -> ResponseReturnValue | None:
     given = request.authorization
     said = given.password if given is not None and given.type == "basic" else None
     # In constant time, so that a guess is not told how much of it is right.
-    if said is not None and hmac.compare_digest(_bytes(said), _bytes(password)):
+    if said is not None and hmac.compare_digest(said.encode(), password.encode()):
         return None
     challenge = {"WWW-Authenticate": 'Basic realm="monitoring", charset="UTF-8"'}  # RFC 7617
     return "The password is in MONITORING_PASSWORD; any user name will do.\n", 401, challenge
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode(errors="surrogateescape")  # the environment may hold any bytes
 
 
 @bp.after_request
