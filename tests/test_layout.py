@@ -1,6 +1,7 @@
 """Which files a project has, for each combination of answers."""
 
 import hashlib
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,3 +106,11 @@ def test_no_python_of_the_template_has_a_jinja_statement() -> None:
     for path in (ROOT / "{{cookiecutter.project_slug}}").rglob("*.py*"):
         if path.is_file() and path.suffix != ".pyc":
             assert "{%" not in path.read_text(), path
+
+
+def test_a_clone_fits_into_a_deep_folder_of_windows() -> None:
+    """Windows allows 260 characters in a path, and clones go into deep folders."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert [path for path in listed.stdout.split("\0") if len(path) > 120] == []
