@@ -13,7 +13,7 @@ from flask import Flask
 from {{ cookiecutter.project_slug }} import create_app
 from {{ cookiecutter.project_slug }}.caching import cache as app_cache
 from {{ cookiecutter.project_slug }}.caching.cache import Cache
-from {{ cookiecutter.project_slug }}.settings import Settings, load
+from {{ cookiecutter.project_slug }}.settings import load
 
 # Each fixture file beside this one.
 pytest_plugins = [
@@ -102,7 +102,7 @@ def app(settings: dict[str, Any]) -> Flask:
 def bare(settings: dict[str, Any], tmp_path: Path) -> Flask:
     """Return an app without routes or cache, with the project's settings."""
     bare = Flask("bare", instance_path=str(tmp_path))
-    bare.config.from_mapping(load(Settings, {"CACHE_DEFAULT_TIMEOUT": 300, **settings}))
+    bare.config.from_mapping(load({"CACHE_DEFAULT_TIMEOUT": 300, **settings}))
     return bare
 
 

@@ -592,11 +592,11 @@ WORKER = """
 import io, json, logging, os, sys
 from flask import Flask
 from {{ cookiecutter.project_slug }}.caching.cache import Cache
-from {{ cookiecutter.project_slug }}.settings import Settings, load
+from {{ cookiecutter.project_slug }}.settings import load
 
 logging.basicConfig(stream=(log := io.StringIO()))
 app = Flask("workers")
-app.config.from_mapping(load(Settings, json.loads(sys.argv[1])))
+app.config.from_mapping(load(json.loads(sys.argv[1])))
 print(Cache(app).get_or_set("k", os.getpid), "Another process" in log.getvalue(), flush=True)
 sys.stdin.read()
 """
