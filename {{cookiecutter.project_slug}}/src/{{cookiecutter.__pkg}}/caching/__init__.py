@@ -14,8 +14,8 @@ A cached page or function, from the outside in:
     failsafe.py   the breaker: a failing backend is a miss
     backend.py    the engine that was chosen
 
-`keys.py` makes keys, `entry.py` says what is stored with a value, `events.py` tells subscribers what
-happens, and `lru.py` is the LRU.
+`keys.py` makes keys, `entry.py` says what is stored with a value, `events.py` tells subscribers
+what the cache does, and `lru.py` is the small LRU.
 """
 
 from .cache import Cache

@@ -106,12 +106,11 @@ class Cache(Engine):
         added = backend.add(key, entry, lifetime)
         if not added and not self.has(key):
             # The value there may have expired by our clock. Under a lease nobody else replaces it.
-            lease = leases.new("add".ljust(leases.ABOUT))
-            if backend.lease(key, lease, leases.LEASE) is None:
-                if self.has(key):
-                    backend.release(key, lease)
-                else:
-                    added = backend.store(key, entry, lifetime, lease)
+            lease, is_ours = self.computations.take(backend, key, "add".ljust(leases.ABOUT))
+            if is_ours:
+                added = not self.has(key) and backend.store(key, entry, lifetime, lease)
+                backend.replace(key, lease, leases.ENDED, leases.PASS)
+                self.computations.end(lease)
         if added:
             events.put(events.DIRECT, "stored")
         return added
@@ -121,7 +120,7 @@ class Cache(Engine):
 
         None if the backend is unavailable.
         """
-        return self.cache.inc(key, delta)
+        return self.cache.inc(key, delta)  # type: ignore[no-any-return]
 
     def dec(self, key: str, delta: int = 1) -> int | None:
         """Subtract `delta` as `inc` adds it."""
@@ -155,9 +154,7 @@ class Cache(Engine):
         tag_keys = tuple(map(tag_key, dict.fromkeys(keys.names(tags))))
         name = keys.name_of(compute)
         with self.look(name, key, timeout, tag_keys, seconds(stale)) as look:
-            if look.entry is None:
-                look.store(compute())
-        return look.entry.value if look.entry else None
+            return look.store(compute()) if look.entry is None else look.entry.value
 
     def invalidate(self, *tags: str) -> bool:
         """Make every entry with one of `tags` a miss, at once, in every process that shares it.

@@ -5,6 +5,7 @@ the cache's server or file could run code here. Each is therefore signed, and th
 before anything is unpickled.
 """
 
+import functools
 import hashlib
 import hmac
 import logging
@@ -17,6 +18,8 @@ from . import events
 logger = logging.getLogger(__name__)
 
 _SIZE = 32  # bytes of a signature
+#: Keyed BLAKE2b (RFC 7693).
+_signature = functools.partial(hashlib.blake2b, digest_size=_SIZE)
 
 
 class Codec:
@@ -32,6 +35,9 @@ class Codec:
 
     def __init__(self, backend: Any, prefix: str = "", secrets: Iterable[str | bytes] = ()) -> None:
         self.backend = backend
+        self.default_timeout: int = backend.default_timeout
+        for name in ("inc", "delete", "delete_many", "clear", "lease", "replace"):
+            setattr(self, name, getattr(backend, name))  # a step less than `__getattr__`
         self._prefix = prefix
         # Derived keys: they sign nothing but cached values, sessions least of all.
         self._secrets = [
@@ -51,10 +57,11 @@ class Codec:
 
     def get_many(self, *keys: str) -> list[Any]:
         """Return the value of each key, None where there is none, by one command."""
-        return [
-            stored if type(stored) in self._as_they_are else self._load(key, stored)
-            for key, stored in zip(keys, self.backend.get_many(*keys), strict=True)
-        ]
+        found: list[Any] = self.backend.get_many(*keys)
+        for at, stored in enumerate(found):
+            if type(stored) not in self._as_they_are:
+                found[at] = self._load(keys[at], stored)
+        return found
 
     def has(self, key: str) -> bool:
         """Tell whether `key` has a value."""
@@ -76,21 +83,17 @@ class Codec:
         """Store values as `set` does, by one command; return the keys that were stored."""
         dumped = {key: self._dump("set_many", key, value) for key, value in mapping.items()}
         stored = {key: data for key, data in dumped.items() if data is not None}
-        done: list[str] = self.backend.set_many(stored, self._lifetime(timeout))
-        return done
+        timeout = self.default_timeout if timeout is None else timeout
+        return list(self.backend.set_many(stored, timeout))
 
     def dec(self, key: str, delta: int = 1) -> int | None:
         """Subtract `delta` as `inc` adds it."""
         return self.inc(key, -delta)  # type: ignore[no-any-return]
 
     def _put(self, operation: str, key: str, value: Any, timeout: int | None, *lease: str) -> bool:
-        stored = self._dump(operation, key, value)
-        put = getattr(self.backend, operation)
-        return stored is not None and bool(put(key, stored, self._lifetime(timeout), *lease))
-
-    def _lifetime(self, timeout: int | None) -> int:
-        default: int = self.backend.default_timeout
-        return default if timeout is None else timeout
+        stored, put = self._dump(operation, key, value), getattr(self.backend, operation)
+        timeout = self.default_timeout if timeout is None else timeout
+        return stored is not None and bool(put(key, stored, timeout, *lease))
 
     def _dump(self, operation: str, key: str, value: Any) -> Any:
         """Return what to store for `value`, None if it cannot be pickled."""
@@ -106,31 +109,28 @@ class Codec:
             events.operation(operation, "error")
             logger.error("A value cannot be cached: %r under %.200r", error, key)
             return None
-        return _signature(self._secrets[0], pickled) + pickled
+        return _signature(pickled, key=self._secrets[0]).digest() + pickled
 
     def _load(self, key: str, stored: Any) -> Any:
         """Return the value that was stored under `key`, None if it is not one of ours."""
         if not isinstance(stored, bytes):
             return _corrupt("does not verify", key)
         signature, pickled = stored[:_SIZE], stored[_SIZE:]
-        secrets = self._secrets
-        if secrets and not any(
-            hmac.compare_digest(signature, _signature(secret, pickled)) for secret in secrets
-        ):
-            return _corrupt("does not verify", key)
+        for secret in self._secrets:
+            if hmac.compare_digest(signature, _signature(pickled, key=secret).digest()):
+                break
+        else:
+            if self._secrets:
+                return _corrupt("does not verify", key)
+            pickled = stored
         try:
-            value = pickle.loads(pickled if secrets else stored)
+            value = pickle.loads(pickled)
+            if self._secrets:
+                stored_under, value = value
         except Exception:  # an older release may have stored anything
             return _corrupt("cannot be read", key)
-        if not secrets:
-            return value
-        stored_under, value = value
-        return value if stored_under == self._prefix + key else _corrupt("was moved", key)
-
-
-def _signature(secret: bytes, pickled: bytes) -> bytes:
-    """Return the keyed BLAKE2b (RFC 7693) of a pickle."""
-    return hashlib.blake2b(pickled, key=secret, digest_size=_SIZE).digest()
+        moved = self._secrets and stored_under != self._prefix + key
+        return _corrupt("was moved to another key", key) if moved else value
 
 
 def _immutable(value: Any) -> bool:

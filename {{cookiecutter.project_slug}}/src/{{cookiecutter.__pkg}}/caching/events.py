@@ -57,15 +57,15 @@ class Event:
 
 
 def one_in(count: int) -> Callable[[], bool]:
-    """Return a function that is True in one of `count` calls, from the second on.
+    """Return a function that is True in one of `count` calls, the third to begin with.
 
-    For what is too frequent to be timed each time. The first call may open a connection.
+    For what is too frequent to be timed each time; the first calls may open connections.
     """
-    return cycle([False, True] + [False] * (count - 2)).__next__
+    return cycle([False, False, True] + [False] * (count - 3)).__next__
 
 
-#: A look-up. The result is `hit`, `miss`, or `stale` for an old value that was served. A caller that
-#: waited for another's computation and was given its value had a hit. Not told if one of the
+#: A look-up. The result is `hit`, `miss`, or `stale` for an old value that was served. A caller
+#: that waited for another's computation and was given its value had a hit. Not told if one of the
 #: caller's own callables raised before, such as one for the timeout.
 lookup = Event()
 #: A value was computed after a miss. The result is `stored`, `error`, or why it was not stored.
@@ -75,8 +75,7 @@ bypass = Event()
 #: A value was stored by its key. The result is `stored`.
 put = Event()
 #: The backend was asked. The name is the operation, such as `get`, the result `ok` or `error`. Of
-#: successful `get` and `get_many` only one in 32 is told, because timing them all would double
-#: their cost.
+#: successful `get`, `get_many` and `lease` only one in 32 is told.
 operation = Event()
 #: The breaker opened or closed. The result is `open` or `closed`.
 breaker = Event()

@@ -1,6 +1,6 @@
 """One function under the cache: its key, its tags, its results, and how they are forgotten."""
 
-import functools
+import hashlib
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +13,7 @@ from flask.globals import request_ctx
 from flask_caching import signals
 from flask_caching.utils import join_generator, wants_args, wants_extra_args
 
-from . import events, keys, tags
+from . import keys, tags
 from .entry import Entry, Seconds, Timeout, seconds
 from .look import Engine
 
@@ -82,8 +82,9 @@ class Function:
         with self.cache.look(
             self.name, key, timeout, tag_keys, self.stale, outdated=outdated
         ) as look:
-            is_hit = look.entry is not None
-            if look.entry is None:
+            if look.entry is not None:
+                value = look.entry.value
+            else:
                 with _watched(self._is_keyless) as private:
                     value = self.call(args, kwargs)
                     if inspect.isgenerator(value):
@@ -93,8 +94,8 @@ class Function:
                     refusal = refusal or "response_filter"
                 look.store(value, refusal)
         if self.cache.enable_signals:
-            self.signal(is_hit, key, args, kwargs)
-        return look.entry.value if look.entry else None
+            self.signal(look.entry is not None, key, args, kwargs)
+        return value
 
     def key(self, args: Any, kwargs: Any) -> str:
         """Return the key of the function's result for these arguments.
@@ -105,7 +106,7 @@ class Function:
         options = self.options
         if options.make_cache_key:
             return str(options.make_cache_key(*args, **kwargs))
-        kind, prefix = "value", self.prefix()
+        kind, prefix, source = "value", self.prefix(), self.source()
         query = sorted_query(request) if options.query_string and has_request_context() else None
         if options.make_name:
             kind, prefix = "memoized", options.make_name(self.name)
@@ -113,10 +114,11 @@ class Function:
             prefix = self.name
         elif "%s" in prefix and prefix == options.key_prefix:
             prefix = prefix.replace("%s", request.path)
-        elif not args and not kwargs and self.source is None and query is None:
+        elif not args and not kwargs and source is None and query is None:
             return prefix
         arguments = self.signature.arguments((*self._bound, *args), kwargs)
-        return keys.hashed(kind, (prefix, self.source, query, arguments), self.hash_method)
+        method = options.hash_method or self.cache.hash_method or hashlib.sha256
+        return keys.hashed(kind, (prefix, source, query, arguments), method)
 
     def memo_tag(self, owner: Any) -> str:
         """Return the tag of all memoized results, or of those of one object's method."""
@@ -129,17 +131,10 @@ class Function:
         prefix = self.options.key_prefix
         return prefix() if callable(prefix) else prefix
 
-    @functools.cached_property
     def source(self) -> str | None:
-        """The function's source if it is part of the key."""
+        """Return the function's source if it is part of the key."""
         check = self.cache._get_source_check(self.options.source_check)
         return inspect.getsource(self.function) if check else None
-
-    @functools.cached_property
-    def hash_method(self) -> keys.Hash:
-        """The function that hashes keys."""
-        found: keys.Hash = self.cache._get_hash_method(self.options.hash_method)
-        return found
 
     def skips(self, unless: Callable[..., Any], args: Any, kwargs: Any) -> bool:
         """Tell whether the call goes past the cache, by the option `unless`."""

@@ -1,7 +1,6 @@
 """Keys that never collide: everything that tells two values apart goes in, a hash comes out."""
 
 import functools
-import hashlib
 import inspect
 import io
 import pickle
@@ -33,13 +32,6 @@ def hashed(kind: str, parts: tuple[Any, ...], hash_method: Hash) -> str:
     `ascii` writes such a tuple so that it can be read back only one way: equal text, equal parts.
     """
     return f"{kind}:{hash_method(ascii(parts).encode()).hexdigest()}"
-
-
-# A page's key is wanted on each hit. Few are remembered, because the URLs in them may be long.
-@functools.lru_cache(maxsize=256)
-def page_key(parts: tuple[Any, ...], hash_method: Hash) -> str:
-    """Return the key of the page for `parts`, nested tuples of str, bytes and None."""
-    return hashed("page", parts, hash_method)
 
 
 class _Pickler(pickle.Pickler):

@@ -32,9 +32,13 @@ PATIENCE = 2
 ABOUT = 16
 
 
+#: Ends a lease that it replaces, because it is about no data.
+ENDED = "ended"
+
+
 def new(about: str, kind: str = "lease") -> str:
     """Return a new lease for a computation from the data called `about`."""
-    return f"{about}:{kind}:{secrets.token_hex(8)}"
+    return f"{about[:ABOUT]}:{kind}:{secrets.token_hex(8)}"
 
 
 class Computations:
@@ -50,8 +54,16 @@ class Computations:
         # lease -> (backend, key, set when the computation has ended)
         self._running: dict[str, tuple[Any, str, threading.Event]] = {}
 
-    def start(self, backend: Any, key: str, lease: str) -> None:
-        """Renew `lease` until `end(lease)`."""
+    def take(self, backend: Any, key: str, about: str) -> tuple[str, bool]:
+        """Take the lease on `key`, for a computation from the data called `about`.
+
+        Return the lease and whether it is ours; otherwise it is the one that is in the way. Ours is
+        renewed until `end(lease)`.
+        """
+        lease = new(about)
+        held: str | None = backend.lease(key, lease, LEASE)
+        if held is not None:
+            return held, False
         if self._pid != os.getpid():  # forked: the parent's computations are not ours to renew
             self._reset()
         with self._lock:
@@ -63,6 +75,7 @@ class Computations:
                     self._renewer = renewer
                 except RuntimeError:  # no more threads: the lease ends by itself
                     logger.warning("There is no thread to renew leases with")
+        return lease, True
 
     def end(self, lease: str) -> None:
         """Wake the callers of this process that wait for the computation under `lease`."""
@@ -89,7 +102,7 @@ class Computations:
                 running = list(self._running.items())
             for lease, (backend, key, _) in running:  # harmless for one that has ended since
                 try:
-                    backend.renew(key, lease, lease, LEASE)
+                    backend.replace(key, lease, lease, LEASE)
                 except Exception:
                     logger.exception("A lease could not be renewed: %s", key)
 
@@ -115,7 +128,7 @@ class LocalLeases:
             self._leases[key] = lease, now + seconds
             return None
 
-    def renew(self, key: str, lease: str, successor: str, seconds: float) -> bool:
+    def replace(self, key: str, lease: str, successor: str, seconds: float) -> bool:
         """Replace the lease on `key`, if it is still `lease`, by `successor`, perhaps the same."""
         with self.lock:
             if not self.holds(key, lease):
@@ -123,11 +136,6 @@ class LocalLeases:
             self.drop(key)
             self._leases[key] = successor, time.monotonic() + seconds
             return True
-
-    def release(self, key: str, lease: str) -> bool:
-        """End the lease on `key` if it is still `lease`."""
-        with self.lock:
-            return self.holds(key, lease) and self.drop(key)
 
     def holds(self, key: str, lease: str) -> bool:
         """Tell whether the lease on `key` is `lease`."""
@@ -147,12 +155,16 @@ class Adapter(LocalLeases):
     def __init__(self, backend: Any) -> None:
         super().__init__()
         self.backend = backend
-        if isinstance(backend, NullCache):  # it keeps no value that one could wait for
-            self.lease = lambda _, lease, __: f"{lease[:ABOUT]}:pass:"  # type: ignore[method-assign]
 
     def __getattr__(self, name: str) -> Any:
         """Everything else is the backend's."""
         return getattr(self.backend, name)
+
+    def lease(self, key: str, lease: str, seconds: float) -> str | None:
+        """Take the lease on `key`; None if it is ours now, else the one that is in the way."""
+        if isinstance(self.backend, NullCache):  # it keeps no value that one could wait for
+            return f"{lease[:ABOUT]}:pass:"
+        return super().lease(key, lease, seconds)
 
     def store(self, key: str, value: Any, timeout: int, lease: str) -> bool:
         """Store `value` and end the lease on `key`, if it is still `lease`."""
@@ -169,9 +181,11 @@ class Adapter(LocalLeases):
         """Store values as `set` does; return the keys that were stored."""
         return [key for key, value in mapping.items() if self.set(key, value, timeout)]
 
-    def delete_many(self, *keys: str) -> Any:
-        """Drop the keys and the leases on them; return the keys."""
-        return self.drop(*keys) and self.backend.delete_many(*keys)
+    def delete_many(self, *keys: str) -> list[str]:
+        """Drop keys as `delete` does; return them."""
+        for key in keys:
+            self.delete(key)
+        return list(keys)
 
     def delete(self, key: str) -> bool:
         """Drop `key` and the lease on it; True if there was a value."""

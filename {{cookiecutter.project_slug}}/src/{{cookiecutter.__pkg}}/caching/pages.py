@@ -4,8 +4,9 @@ The rules are those of HTTP caches (RFC 9111), and stricter where an app has use
 """
 
 import functools
+import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from flask import Flask, Request, Response, after_this_request, has_request_context, request
@@ -44,7 +45,7 @@ def decorate(cache: Engine, function: Callable[..., Any], options: Options) -> A
         if options.unless and page.skips(options.unless, args, kwargs):
             events.bypass((is_view and request.endpoint) or page.name, "unless")
             return page.call(args, kwargs)
-        if not is_view:
+        if context is None or not is_view:
             return page.result(decorated.cache_timeout, args, kwargs)
         if page in context.__dict__.get("pages_being_made", ()):
             return page.call(args, kwargs)  # the view calls itself: that is no page
@@ -57,7 +58,7 @@ def decorate(cache: Engine, function: Callable[..., Any], options: Options) -> A
     if options.make_name:
         decorated.make_cache_key = lambda f, /, *args, **kwargs: page.key(args, kwargs)
         decorated.memo_tag = page.memo_tag
-        decorated.delete_memoized = lambda: cache.delete_memoized(wrapper)
+        decorated.delete_memoized = lambda: cache.delete_memoized(decorated)
     else:
         decorated.make_cache_key = lambda *args, **kwargs: page.key(args, kwargs)
     return decorated
@@ -79,37 +80,34 @@ class Page(Function):
         options, request, app, cache = self.options, context.request, context.app, self.cache
         name, method = request.endpoint or self.name, request.method
         owner = options.private_key() if options.private_key else None
-        if method not in ("GET", "HEAD"):
-            events.bypass(name, "method")
-            return _report(app, self._view(app, args, kwargs), "fwd=method")
-        if reason := _private(context, owner):
+        reason = _private(context, owner) if method in ("GET", "HEAD") else "method"
+        if reason:
             events.bypass(name, reason)
-            return _report(app, self._view(app, args, kwargs), "fwd=bypass", reason)
+            said = "fwd=method" if reason == "method" else f'fwd=bypass; detail="{reason}"'
+            return _report(app, self._view(app, args, kwargs), said)
         key, tag_keys = self._page_key(request, owner, args, kwargs), self.tag_keys
         if options.make_name:
             tag_keys += (tags.key(self.key(args, kwargs)),)
         outdated = None
         if options.forced_update or options.is_stale:
             outdated = self.outdated(args, kwargs, lambda e: _stored(app, e, cache.clock()))
-        made, alone = None, method == "HEAD"
-        with cache.look(
-            name, key, timeout, tag_keys, self.stale, outdated=outdated, alone=alone
-        ) as look:
+        look = cache.look(name, key, timeout, tag_keys, self.stale, outdated, method == "HEAD")
+        with look:
             if look.entry is None:
-                made, refusal = self._make(context, owner, args, kwargs)
-                own = made.timeout if isinstance(made, CachedResponse) else None
-                page = made if refusal else _finish(made, self._vary)
+                response, refusal = self._make(context, owner, args, kwargs)
+                page = response if refusal else _finish(response, self._vary)
+                own = response.timeout if isinstance(response, CachedResponse) else None
                 look.store(page, refusal, own or None)
         if cache.enable_signals:
-            self.signal(made is None, key, args, kwargs)
-        if made is None:
+            self.signal(look.entry is not None, key, args, kwargs)
+        if look.entry is not None:
             response = _stored(app, look.entry, cache.clock())
             if options.response_hit_indication:
                 response.headers["hit_cache"] = "True"
         elif look.outcome == "stored":
-            response = _report(app, made, "fwd=miss; stored")
+            response.headers.add("Cache-Status", f"{app.name}; fwd=miss; stored")
         else:
-            return _report(app, made, "fwd=miss", look.outcome)
+            return _report(app, response, f'fwd=miss; detail="{look.outcome}"')
         # 304 for a client that has the page already (RFC 9110, section 13).
         environ = request.environ
         if "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MODIFIED_SINCE" in environ:
@@ -120,14 +118,14 @@ class Page(Function):
         environ, options = request.environ, self.options
         query: Any = environ.get("QUERY_STRING", "")  # as it came: a view may read it raw
         if self._query is not None:
-            query = tuple((name, tuple(request.args.getlist(name))) for name in self._query)
+            query = (self._query, *map(tuple, map(request.args.getlist, self._query)))
         elif options.query_string:
             query = sorted_query(request)
         host, own = environ.get("HTTP_HOST"), options.make_cache_key
         parts = (
             self.name,
             options.key_prefix if isinstance(options.key_prefix, str) else self.prefix(),
-            self.source,
+            self.source() if options.source_check or self.cache.source_check else None,
             environ["wsgi.url_scheme"],
             host,
             request.host if host is None else None,  # HTTP/1.0: the server's own name
@@ -138,7 +136,7 @@ class Page(Function):
             None if owner is None else keys.pickled(owner),
             keys.pickled(own(*args, **kwargs)) if own else None,
         )
-        return keys.page_key(parts, self.hash_method)
+        return _key(parts, options.hash_method or self.cache.hash_method or hashlib.sha256)
 
     def _view(self, app: Flask, args: Any, kwargs: Any) -> Response:
         return app.make_response(app.ensure_sync(self.function)(*args, **kwargs))
@@ -153,7 +151,7 @@ class Page(Function):
         try:
             response = self._view(app, args, kwargs)
         except Exception:
-            after_this_request(lambda r: _report(app, r, "fwd=miss", "error"))
+            after_this_request(lambda r: _report(app, r, 'fwd=miss; detail="error"'))
             raise
         finally:
             context.__dict__["pages_being_made"].discard(self)
@@ -210,14 +208,15 @@ def _refusal(response: Response, vary: tuple[str, ...], limit: int) -> str | Non
         return "streamed"
     if "Set-Cookie" in response.headers:
         return "set-cookie"
-    control = {name.lower(): value for name, value in response.cache_control.items()}
+    given = response.cache_control
+    control = dict(zip(map(str.lower, given), given.values(), strict=True))
     for directive in ("private", "no-store", "no-cache"):
         if directive in control:
             return directive
     for directive in ("max-age", "s-maxage"):
         if control.get(directive) == "0":
             return f"{directive}=0"
-    if {name.lower() for name in response.vary} - set(vary):
+    if set(map(str.lower, response.vary)) - set(vary):
         return "vary"
     return "too large" if len(response.get_data()) > limit else None
 
@@ -242,10 +241,9 @@ def _stored(app: Flask, entry: Entry, now: float) -> Response:
     return app.response_class([body], status, headers)  # a list's length is not computed again
 
 
-def _report(app: Flask, response: Response, outcome: str, reason: str | None = None) -> Response:
+def _report(app: Flask, response: Response, said: str) -> Response:
     """Add `Cache-Status` (RFC 9211): what the cache did, and why it stored nothing."""
-    detail = f'; detail="{reason}"' if reason else ""
-    response.headers.add("Cache-Status", f"{app.name}; {outcome}{detail}")
+    response.headers.add("Cache-Status", f"{app.name}; {said}")
     return response
 
 
@@ -254,32 +252,34 @@ def _is_view(context: RequestContext, function: Callable[..., Any]) -> bool:
     request = context.request
     if request.endpoint is None:
         return False
-    view: Any = context.app.view_functions[request.endpoint]
-    while view is not None:
+    *_, inmost = _unwrapped(function)
+    for view in _unwrapped(context.app.view_functions[request.endpoint]):
         methods = getattr(view, "view_class", None)
         if view is function or (
             methods is not None
             and (
                 # Put on when the request came, as Flask-RESTful's `method_decorators` are.
-                isinstance(getattr(_inmost(function), "__self__", None), methods)
+                isinstance(getattr(inmost, "__self__", None), methods)
                 or any(
-                    _wraps(getattr(methods, name, None), function)
+                    function in _unwrapped(getattr(methods, name, None))
                     for name in (request.method.lower(), "get", "dispatch_request")
                 )
             )
         ):
             return True
-        view = getattr(view, "__wrapped__", None)
     return False
 
 
-def _inmost(function: Any) -> Any:
-    while not hasattr(function, "__self__") and hasattr(function, "__wrapped__"):
-        function = function.__wrapped__
-    return function
+def _unwrapped(function: Any) -> Iterator[Any]:
+    """Yield a function and those that it wraps, down to a bound method."""
+    while function is not None:
+        yield function
+        bound = hasattr(function, "__self__")
+        function = None if bound else getattr(function, "__wrapped__", None)
 
 
-def _wraps(outer: Any, function: Callable[..., Any]) -> bool:
-    while outer is not None and outer is not function:
-        outer = getattr(outer, "__wrapped__", None)
-    return outer is function
+# Wanted on each hit. Few are remembered, because the URLs in them may be long.
+@functools.lru_cache(maxsize=256)
+def _key(parts: tuple[Any, ...], hash_method: keys.Hash) -> str:
+    """Return the key of a page, as `keys.hashed` does."""
+    return f"page:{hash_method(ascii(parts).encode()).hexdigest()}"

@@ -32,7 +32,10 @@ def current(
     `found` has what is stored under the keys of the tags. Call it before computing, so that data
     invalidated meanwhile is stored with a token that is not valid any more.
     """
-    return tuple((name, _token(backend, clock, name, token, until)) for name, token in found.items())
+    tokens = list[tuple[str, str]]()
+    for name, token in found.items():
+        tokens.append((name, _token(backend, clock, name, token, until)))
+    return tuple(tokens)
 
 
 def _token(
