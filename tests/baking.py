@@ -3,7 +3,11 @@
 import contextlib
 import itertools
 import json
+import os
+import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,6 +72,23 @@ def each(combinations: list[Answers]) -> pytest.MarkDecorator:
             for one in combinations
         ],
     )
+
+
+def bake_into(folder: Path, answers: Answers) -> Path:
+    """Return a project baked with hooks into `folder`; Cookiecutter's own files stay there too."""
+    project, own = folder / SLUG, folder / "cookiecutter"
+    shutil.rmtree(project, ignore_errors=True)  # or files that are no longer baked would stay
+    own.mkdir(parents=True, exist_ok=True)
+    config = own / "config.yaml"
+    config.write_text(f"replay_dir: '{own}'\ncookiecutters_dir: '{own}'\n")
+    subprocess.run(
+        [sys.executable, "-m", "cookiecutter", "--no-input", "-o", str(folder), str(ROOT)]
+        + [f"{name}={answer}" for name, answer in answers.context.items()],
+        env=os.environ | {"COOKIECUTTER_CONFIG": str(config), "TMPDIR": str(own)},
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    return project
 
 
 @contextlib.contextmanager
