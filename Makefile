@@ -30,6 +30,7 @@ lint: .venv/installed
 	@$(BIN)/ruff check -q hooks tests benchmarks
 	@$(BIN)/ruff format -q --check hooks tests benchmarks
 	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/python -m tests.engine_types
 
 clean: ## Remove what the other targets made
 	rm -rf .venv build

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.baking import BACKENDS, ROOT, ROUTES, SLUG, Answers, bake_into
+from tests.engine.conftest import OF_SOME
 
 SEED = 9
 MUTANTS = 60
@@ -251,12 +252,12 @@ def mutants(projects: dict[str, Path]) -> list[Mutant]:
 
 
 def in_order(tests: list[str], module: str) -> list[str]:
-    """Put the tests of a module first: those of its package, those with a like name before."""
+    """Put the tests with a name like the module's first, then those of its package."""
     package, _, name = module.removesuffix(".py").rpartition("/")
 
     def rank(test: str) -> tuple[bool, bool, str]:
-        like = name.removesuffix("s").removesuffix("ed") in test.rpartition("/")[2]
-        return not like, package not in test, test
+        unlike = name.removesuffix("s") not in test.rpartition("/")[2]
+        return unlike, ("monitoring" in package) != ("monitoring" in test), test
 
     return sorted(tests, key=rank)
 
@@ -283,17 +284,18 @@ def try_one(mutant: Mutant, project: Path) -> dict[str, object]:
 def run_tests(mutant: Mutant, project: Path, scratch: Path) -> str:
     """Return the test that the mutant fails, "timeout" or "survived"."""
     tests = [
-        path.relative_to(project).as_posix()
-        for part in PACKAGES
-        for path in project.joinpath("tests", part).rglob("test_*.py")
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "tests/engine").rglob("test_*.py")
+        if path.parent.name not in OF_SOME or mutant.backend in OF_SOME[path.parent.name]
     ]
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "--tb=no"]
-    command += ["-p", "no:cacheprovider", "-p", "no:xdist", *in_order(tests, mutant.module)]
+    command += ["-p", "no:cacheprovider", f"--backend={mutant.backend}", f"--project={project}"]
+    command += in_order(tests, mutant.module)
     process = subprocess.Popen(
         command,
-        cwd=project,
+        cwd=ROOT,
         env={k: v for k, v in os.environ.items() if not k.startswith(("FLASK_", "PYTEST_"))}
-        | {"PYTHONPATH": str(project / "src"), "COLUMNS": "1000", "TMPDIR": str(scratch)},
+        | {"COLUMNS": "1000", "TMPDIR": str(scratch)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
