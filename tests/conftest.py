@@ -9,6 +9,9 @@ import pytest
 
 from tests.baking import ROOT, Answers, no_network
 
+#: It needs a project of one backend: `test_engine.py` runs it with each.
+collect_ignore = ["engine"]
+
 
 @pytest.fixture(scope="session")
 def bake(cookies_session: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
@@ -37,22 +40,6 @@ def project(bake: Callable[..., Any]) -> Callable[[Answers], Path]:
     return project
 
 
-@pytest.fixture(scope="session")
-def claim(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> Callable[[str], bool]:
-    """`claim(name)` is True for the first of all processes that asks for `name`."""
-    folder = tmp_path_factory.getbasetemp().parent / f"claims-{testrun_uid}"
-    folder.mkdir(exist_ok=True)
-
-    def claim(name: str) -> bool:
-        try:
-            (folder / name).touch(exist_ok=False)
-        except FileExistsError:
-            return False
-        return True
-
-    return claim
-
-
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print how many combinations were checked, by backend."""
     counts = Counter(
@@ -60,6 +47,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         for report in terminalreporter.stats.get("passed", [])
         for name, value in report.user_properties
     )
-    terminalreporter.section("combinations of answers")
+    if counts:
+        terminalreporter.section("combinations of answers")
     for line, count in sorted(counts.items()):
         terminalreporter.write_line(f"{count:4} {line}")
