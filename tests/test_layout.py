@@ -29,25 +29,13 @@ ALWAYS = """
     src/shop/monitoring/static/live.js
     src/shop/routes/__init__.py
     tests/backend.py tests/conftest.py tests/test_app.py tests/test_settings.py
-    tests/caching/test_backend.py tests/caching/test_contract.py tests/caching/test_engine.py
-    tests/caching/test_events.py
-    tests/caching/test_failsafe.py tests/caching/test_faults.py tests/caching/test_flask_caching.py
-    tests/caching/test_lru.py tests/caching/test_memoize.py tests/caching/test_pages.py
-    tests/caching/test_single_flight.py tests/caching/test_values.py
-    tests/monitoring/test_commands.py tests/monitoring/test_metrics.py
-    tests/monitoring/test_views.py
+    tests/caching/test_backend.py tests/caching/test_failing_backend.py
+    tests/caching/test_functions.py tests/caching/test_lru.py tests/caching/test_pages.py
+    tests/monitoring/conftest.py tests/monitoring/test_commands.py
+    tests/monitoring/test_metrics.py tests/monitoring/test_views.py
 """
-SHARED = [
-    "src/shop/caching/signing.py",
-    "tests/caching/test_shared.py",
-    "tests/caching/test_workers.py",
-    "tests/monitoring/test_shared.py",
-]
-OF_BACKEND = {
-    "memory": ["tests/monitoring/test_local.py"],
-    "disk": [*SHARED, "tests/caching/test_outages.py"],
-    "redis": [*SHARED, "tests/caching/test_outages.py"],
-}
+SHARED = ["src/shop/caching/signing.py", "tests/caching/test_processes.py"]
+OF_BACKEND: dict[str, list[str]] = {"memory": [], "disk": SHARED, "redis": SHARED}
 
 
 def expected(answers: Answers) -> set[str]:
