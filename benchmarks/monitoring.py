@@ -117,7 +117,7 @@ def _served_hits(projects: Projects) -> Row:
         hits(True)  # once, so that all are hits from now on
         name = f"page hit over HTTP, memory, {CONNECTIONS} clients, monitored / not"
         on, off = partial(hits, True), partial(hits, False)
-        return rates(name, on, off, SERVED_ROUNDS, target=0.97)
+        return rates(name, on, off, SERVED_ROUNDS, target=0.95)
 
 
 def _ask(connections: list["_Connection"], on: bool) -> float:

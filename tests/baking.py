@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from cookiecutter.main import cookiecutter
 
 ROOT = Path(__file__).parents[1]
 QUESTIONS: dict[str, Any] = json.loads((ROOT / "cookiecutter.json").read_text())
@@ -68,6 +69,21 @@ def each(combinations: list[Answers]) -> pytest.MarkDecorator:
             for one in combinations
         ],
     )
+
+
+def bake_into(folder: Path, answers: Answers) -> Path:
+    """Bake a project in `folder`, for scripts: without hooks, without a trace elsewhere."""
+    config = folder / "cookiecutter.yaml"
+    config.write_text(f"replay_dir: '{folder}/replay'\ncookiecutters_dir: '{folder}/templates'\n")
+    project = cookiecutter(
+        str(ROOT),
+        no_input=True,
+        extra_context=answers.context,
+        output_dir=str(folder / answers.backend),
+        config_file=str(config),
+        accept_hooks=False,  # they check answers and print
+    )
+    return Path(project)
 
 
 @contextlib.contextmanager

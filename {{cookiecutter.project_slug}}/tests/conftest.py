@@ -20,7 +20,7 @@ from {{ cookiecutter.project_slug }} import create_app
 from {{ cookiecutter.project_slug }}.caching import cache as app_cache
 from {{ cookiecutter.project_slug }}.caching import events, failsafe
 from {{ cookiecutter.project_slug }}.caching.cache import Cache
-from {{ cookiecutter.project_slug }}.settings import Settings, load
+from {{ cookiecutter.project_slug }}.settings import load
 
 # Each fixture file beside this one.
 pytest_plugins = [
@@ -132,7 +132,7 @@ def app(settings: dict[str, Any]) -> Flask:
 def bare_app(settings: dict[str, Any]) -> Flask:
     """Return an app with these settings, but without routes and without a cache."""
     bare = Flask("bare", instance_path=os.getcwd())
-    bare.config.from_mapping(load(Settings, {"CACHE_DEFAULT_TIMEOUT": 300, **settings}))
+    bare.config.from_mapping(load({"CACHE_DEFAULT_TIMEOUT": 300, **settings}))
     return bare
 
 
