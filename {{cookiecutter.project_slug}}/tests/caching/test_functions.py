@@ -122,19 +122,6 @@ def test_a_result_expires_after_the_timeout(cache: Cache, clock: Clock, decorato
     assert call() != first
 
 
-@pytest.mark.parametrize("option", ["unless", "forced_update"])
-def test_a_callable_goes_past_the_cache_or_computes_anew(cache: Cache, option: str) -> None:
-    answer = False
-    call = cache.memoize(**{option: lambda *_: answer})(fresh)  # type: ignore[arg-type]
-    first = call(1)
-    assert call(1) == first
-    answer = True
-    second = call(1)
-    answer = False
-    assert second != first
-    assert call(1) == (first if option == "unless" else second)
-
-
 def test_a_result_that_depends_on_the_session_is_not_kept(cache: Cache, bare: Flask) -> None:
     greet = cache.cached()(lambda: f"hello {session['user']}")
     bare.add_url_rule("/<user>", "view", lambda user: session.update(user=user) or greet())
@@ -173,19 +160,6 @@ def test_a_method_is_dropped_for_one_object_or_for_all(bare: Flask) -> None:
         assert Account(2).balance() == before[1]
         memoizing.delete_memoized(Account.balance)
         assert Account(2).balance() != before[1]
-
-
-def test_a_call_that_is_dropped_while_it_is_computed_is_not_stored(cache: Cache) -> None:
-    answers = iter(["old", "new"])
-
-    @cache.memoize()
-    def answer(n: int) -> str:
-        found = next(answers)
-        if found == "old":
-            cache.delete_memoized(answer, n)
-        return found
-
-    assert [answer(1), answer(1), answer(1)] == ["old", "new", "new"]
 
 
 def test_a_tag_drops_every_entry_that_has_it(cache: Cache) -> None:

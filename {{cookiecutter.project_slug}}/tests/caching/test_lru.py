@@ -1,8 +1,5 @@
 """`LRUCache`: a small cache of one process."""
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 
 from {{ cookiecutter.project_slug }}.caching import LRUCache
@@ -70,20 +67,3 @@ def test_delete_and_clear() -> None:
 def test_a_capacity_below_1_or_a_ttl_not_above_0_is_an_error(arguments: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="for example"):
         LRUCache(*arguments)
-
-
-def test_threads_raise_nothing_and_keep_to_the_capacity() -> None:
-    lru, start = LRUCache(10), threading.Barrier(8)
-
-    def work(number: int) -> None:
-        start.wait()
-        for n in range(1000):
-            lru.set((number, n % 20), n)
-            lru.get((number - 1, n % 20))
-            lru.delete((number, n % 7))
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(work, range(8)))
-    stats = lru.stats()
-    assert len(lru) <= 10
-    assert stats.hits + stats.misses == 8 * 1000

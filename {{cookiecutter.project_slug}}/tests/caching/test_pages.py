@@ -1,6 +1,5 @@
 """`cached` on a view: the pages that are kept, the key of a page, and how a kept page is sent."""
 
-import functools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -312,24 +311,7 @@ def test_head_is_answered_from_the_page_of_get_and_stores_nothing(site: Site) ->
     assert head.headers["Cache-Status"] == HIT
 
 
-def test_a_decorator_between_route_and_cached_runs_on_a_hit_too(site: Site) -> None:
-    calls: list[str] = []
-
-    @site.cache.cached()
-    def page() -> str:
-        return "page"
-
-    @functools.wraps(page)
-    def guarded() -> Any:
-        calls.append("called")
-        return page()
-
-    site.app.add_url_rule("/page", "page", guarded)
-    assert [site.status() for _ in range(2)] == [STORED, HIT]
-    assert len(calls) == 2
-
-
-# Dropped and stale pages, and one computation for all.
+# Dropped and stale pages, and pages that many ask for at once.
 
 
 def test_a_tag_drops_its_pages_at_once(site: Site) -> None:
@@ -356,21 +338,6 @@ def test_a_stale_page_is_served_while_one_request_computes_a_new_one(
     clock.forward(15)
     assert site.get().text == "run 2"
     assert meanwhile == ["bare; hit; ttl=-5"]
-
-
-def test_one_of_many_requests_computes_the_page(site: Site) -> None:
-    begun = threading.Barrier(8, timeout=30)
-
-    def body() -> str:
-        threading.Event().wait(0.1)  # time for the others to miss, were they to compute as well
-        return f"run {site.runs}"
-
-    def ask() -> str:
-        begun.wait()
-        return site.get().text
-
-    site.view(body)
-    assert in_threads(8, site.app, ask) == ["run 1"] * 8
 
 
 def test_a_page_that_may_not_be_kept_makes_no_queue(site: Site) -> None:
