@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.baking import EDGES, PRODUCT, ROUTES, SLUG, Answers, each
+from tests.baking import EDGES, PRODUCT, SLUG, Answers, each
 
 
 @each(PRODUCT + EDGES)
@@ -30,37 +30,6 @@ def test_a_project_passes_its_own_tests(
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
     assert "skipped" not in done.stdout, done.stdout[-5000:]
     record_property("backend", answers.backend)
-
-
-def test_the_examples_can_go(bake: Callable[..., object]) -> None:
-    """Without its routes, models and their tests a project starts, and passes what is left."""
-    result = bake(**Answers("disk", tuple(ROUTES)).context)
-    root: Path = result.project_path  # type: ignore[attr-defined]
-    routes = [path for path in (root / f"src/{SLUG}/routes").iterdir() if path.stem != "__init__"]
-    models = [root / f"src/{SLUG}/models.py", root / "tests/database.py"]
-    for path in [*routes, *(root / "tests/routes").iterdir(), *models]:
-        path.unlink()
-    for command in (
-        "ruff check",
-        "ruff format --check",
-        "mypy",
-        f"flask --app {SLUG} routes",
-        "pytest -q",
-    ):
-        done = subprocess.run(
-            [sys.executable, "-m", *command.split()],
-            cwd=root,
-            env={k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "FLASK_"))}
-            | {"PYTHONPATH": str(root / "src"), "FLASK_SECRET_KEY": "a secret of the tests"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, f"{command}: {done.stdout[-5000:]}{done.stderr[-2000:]}"
-    make = subprocess.run(
-        ["make", "-n", "run"], cwd=root, capture_output=True, text=True, check=True
-    )
-    assert "init-db" not in make.stdout
 
 
 @pytest.mark.parametrize("route", ["hello", "user", "daily_stats", "stats", "recent_posts"])

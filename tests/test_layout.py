@@ -19,10 +19,10 @@ ALWAYS = """
     ops/grafana/dashboards/provider.yml ops/grafana/dashboards/cache.json
     src/shop/__init__.py src/shop/py.typed src/shop/settings.py
     src/shop/caching/__init__.py src/shop/caching/backend.py src/shop/caching/cache.py
-    src/shop/caching/cached.py src/shop/caching/entry.py src/shop/caching/keys.py
-    src/shop/caching/lru.py src/shop/caching/page.py
-    src/shop/caching/engine.py src/shop/caching/failsafe.py src/shop/caching/single_flight.py
-    src/shop/caching/events.py
+    src/shop/caching/codec.py src/shop/caching/entry.py src/shop/caching/events.py
+    src/shop/caching/failsafe.py src/shop/caching/functions.py src/shop/caching/keys.py
+    src/shop/caching/leases.py src/shop/caching/look.py src/shop/caching/lru.py
+    src/shop/caching/pages.py src/shop/caching/tags.py
     src/shop/monitoring/__init__.py src/shop/monitoring/commands.py src/shop/monitoring/metrics.py
     src/shop/monitoring/report.py src/shop/monitoring/usage.py src/shop/monitoring/views.py
     src/shop/monitoring/workers.py src/shop/monitoring/static/icon.svg
@@ -30,6 +30,10 @@ ALWAYS = """
     src/shop/monitoring/static/live.js
     src/shop/routes/__init__.py
     tests/backend.py tests/conftest.py tests/test_app.py tests/test_settings.py
+    tests/caching/test_backend.py tests/caching/test_failing_backend.py
+    tests/caching/test_functions.py tests/caching/test_lru.py tests/caching/test_pages.py
+    tests/monitoring/conftest.py tests/monitoring/test_commands.py
+    tests/monitoring/test_metrics.py tests/monitoring/test_views.py
 """
 
 
@@ -37,7 +41,7 @@ def expected(answers: Answers) -> set[str]:
     """Return the files that a project with these answers has."""
     names = set(ALWAYS.split())
     if QUESTIONS["_backends"][answers.backend]["shared"]:
-        names.add("src/shop/caching/signing.py")
+        names.add("tests/caching/test_processes.py")
     for route in answers.routes:
         names |= {f"src/shop/routes/{route}.py", f"tests/routes/test_{route}.py"}
     if answers.database:

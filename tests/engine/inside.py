@@ -10,23 +10,22 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from shop.caching import engine, failsafe, single_flight
+from shop.caching import failsafe, leases, look
 from shop.caching.cache import Cache
-from shop.caching.single_flight import LocalLeases, SingleFlight, Turn, new_lease
+from shop.caching.codec import Codec
+from shop.caching.leases import Adapter, Computations
 from shop.monitoring import metrics, workers
 from tests.serving import wait_until
 
-__all__ = ["new_lease"]
-
 #: The operations of a backend, those that are about leases apart.
-LEASING = {"lease", "succeed", "store"}
-OPERATIONS = {*failsafe._FALLBACKS} - LEASING
+LEASING = {"lease", "replace", "store"}
+OPERATIONS = {*failsafe._NONE, *failsafe._FALSE, *failsafe._LISTS} - LEASING
 #: So many failures in a row open the breaker.
 FAILURES = failsafe.FAILURES
 #: The seconds that a lease lasts, and that a caller waits at the most.
-LEASE, WAIT = single_flight.LEASE, single_flight.WAIT
+LEASE, WAIT = leases.LEASE, leases.WAIT
 #: The seconds that the backend keeps an entry after the cache has stopped serving it.
-SPARE = engine.SPARE
+SPARE = look.SPARE
 #: Of so many look-ups one is timed.
 TIMED = metrics.TIMED
 
@@ -36,7 +35,7 @@ TIMED = metrics.TIMED
 
 def guarded(backend: Any, leases: bool = True) -> Any:
     """Return what the cache puts before a backend; without `leases` it has its own, or none."""
-    return failsafe.FailSafe(LocalLeases(backend) if leases else backend)
+    return Codec(failsafe.FailSafe(Adapter(backend) if leases else backend))
 
 
 def put_under(cache: Cache, app: Flask, front: Any) -> Any:
@@ -63,8 +62,9 @@ def is_open(cache: Cache) -> bool:
 def wait_until_closed(front: Any) -> None:
     """Return when the breaker of what `guarded` gave is closed and all is told of that."""
     wait_until(lambda: not front.is_open)
-    if front._prober is not None:
-        front._prober.join(30)
+    prober = front._prober
+    if prober is not None:
+        prober.join(30)
 
 
 def probe_every(patch: pytest.MonkeyPatch, seconds: float) -> None:
@@ -87,34 +87,29 @@ def breaker_log() -> logging.Logger:
 
 def running(cache: Cache) -> dict[str, Any]:
     """Return the computations of this process that `cache` knows of, by their leases."""
-    return dict(cache._flights._running)
+    return dict(cache.computations._running)
 
 
 def on_wait(patch: pytest.MonkeyPatch, tell: Callable[[], object]) -> None:
     """Call `tell` each time that a caller begins to wait for the computation of another."""
-    wait_for = SingleFlight.wait_for
+    wait_for = Computations.wait_for
 
-    def told(self: SingleFlight, *args: Any) -> None:
+    def told(self: Computations, *args: Any) -> None:
         tell()
         wait_for(self, *args)
 
-    patch.setattr(SingleFlight, "wait_for", told)
-
-
-def turn(cache: Cache, key: str) -> Turn:
-    """Return what stands for one caller that wants to compute the value of a key."""
-    return Turn(cache._flights, key)
+    patch.setattr(Computations, "wait_for", told)
 
 
 def lease_for(patch: pytest.MonkeyPatch, seconds: float) -> None:
     """Set how long a lease lasts that nobody renews."""
-    patch.setattr(single_flight, "LEASE", seconds)
+    patch.setattr(leases, "LEASE", seconds)
 
 
 def local_leases(cache: Cache) -> Any:
     """Return the leases of a backend that has none of its own."""
-    front: Any = cache.cache
-    return front.backend._leases
+    adapter: Any = cache.cache.backend.backend
+    return adapter._leases
 
 
 # Of single backends.
@@ -132,9 +127,9 @@ def prefix(cache: Cache) -> str:
 
 def signs_for_every_key(cache: Cache, key: str, value: Any) -> None:
     """Make a shared backend store, for whatever it is given, what it signs for `key`."""
-    backend = backend_of(cache)
-    stored = backend._signer.dumps(f"{backend._prefix}{key}", value)
-    backend._signer.dumps = lambda key, value: stored
+    codec: Any = cache.cache
+    stored = codec._dump("set", key, value)
+    codec._dump = lambda *_: stored
 
 
 def client(cache: Cache) -> Any:
