@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import pytest
 
-
 ROOT = Path(__file__).parents[1]
 QUESTIONS: dict[str, Any] = json.loads((ROOT / "cookiecutter.json").read_text())
 BACKENDS: list[str] = QUESTIONS["cache_backend"]

@@ -1,6 +1,7 @@
 """What the tests know of the inside of the engine: each private name of it stands here alone."""
 
 import logging
+import pickle
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +43,15 @@ def put_under(cache: Cache, app: Flask, front: Any) -> Any:
     """Make `cache` use what `guarded` gave; return what it used before."""
     backends = app.extensions["cache"]
     before, backends[cache] = backends.get(cache), front
+    if isinstance(before, Codec) and isinstance(front, Codec):
+        for name in ("_prefix", "_secrets", "_as_they_are"):
+            setattr(front, name, getattr(before, name))
     return before
+
+
+def behind_breaker(cache: Cache) -> Any:
+    """Return the backend that the breaker stands before, with its leases."""
+    return cache.cache.backend.backend
 
 
 def backend_of(cache: Cache) -> Any:
@@ -101,6 +110,11 @@ def on_wait(patch: pytest.MonkeyPatch, tell: Callable[[], object]) -> None:
     patch.setattr(Computations, "wait_for", told)
 
 
+def take_over(cache: Cache, key: str, lease: str) -> None:
+    """Replace a lease by another one about the same data."""
+    assert cache.cache.replace(key, lease, leases.new(lease), leases.LEASE)
+
+
 def lease_for(patch: pytest.MonkeyPatch, seconds: float) -> None:
     """Set how long a lease lasts that nobody renews."""
     patch.setattr(leases, "LEASE", seconds)
@@ -130,6 +144,12 @@ def signs_for_every_key(cache: Cache, key: str, value: Any) -> None:
     codec: Any = cache.cache
     stored = codec._dump("set", key, value)
     codec._dump = lambda *_: stored
+
+
+def store_instead(patch: pytest.MonkeyPatch, value: Any, signed: bool) -> None:
+    """Make every cache store `value`, whatever it is given, signed or as a mere pickle."""
+    dump = Codec._dump if signed else lambda _, __, ___, value: pickle.dumps(value)
+    patch.setattr(Codec, "_dump", lambda self, name, key, _: dump(self, name, key, value))
 
 
 def client(cache: Cache) -> Any:

@@ -13,7 +13,6 @@ from flask import Flask
 from shop.caching.cache import Cache
 from shop.settings import load
 from tests.engine import inside
-from tests.engine.inside import backend_of
 
 PROCESSES = 4
 ROUNDS = 200
@@ -160,5 +159,5 @@ def test_what_is_unsigned_or_of_another_release_is_no_computed_value(
 ) -> None:
     """Integers stand bare, to be counted on, so anybody who can write there can set one."""
     cache = bound_cache(settings)
-    backend_of(cache).set("k", planted)
+    cache.cache.set("k", planted)
     assert cache.get_or_set("k", lambda: "computed") == "computed"

@@ -48,13 +48,16 @@ class Cache(Engine):
         super().init_app(app, {**(config or {}), "CACHE_KEY_PREFIX": prefix})
         backend: Any = app.extensions["cache"][self]
         signing: list[str] = []
-        if getattr(backend, "shared", not isinstance(backend, (SimpleCache, NullCache))):
-            if not merged.get("SECRET_KEY"):
+        if getattr(backend, "shared", True):
+            in_process = isinstance(backend, (SimpleCache, NullCache))
+            secret = merged.get("SECRET_KEY") or (in_process and secrets.token_hex())
+            if not secret:
                 raise ValueError("SECRET_KEY is missing, and cached values are signed with it")
-            signing = [merged["SECRET_KEY"], *(merged.get("SECRET_KEY_FALLBACKS") or [])]
+            signing = [secret, *(merged.get("SECRET_KEY_FALLBACKS") or [])]
         if not hasattr(backend, "lease"):
             backend = leases.Adapter(backend)
-        app.extensions["cache"][self] = Codec(FailSafe(backend), prefix, signing)
+        text = bool(merged.get("CACHE_SERIALIZER"))
+        app.extensions["cache"][self] = Codec(FailSafe(backend), prefix, signing, text)
 
     # The methods of Flask-Caching, with expiry judged by our clock.
 

@@ -27,14 +27,21 @@ class Codec:
 
     Within the process, immutable tuples are stored as they are, all else as pickles, so that each
     caller gets a copy. With `secrets` values are signed pickles: the first secret signs, each of
-    them verifies. Integers always stay bare, for the backend to count on.
+    them verifies. With `text` these are text, for a serializer such as JSON. Integers always stay
+    bare, for the backend to count on.
 
     Timeouts are whole seconds, 0 for ever, None for the backend's default. A value that cannot be
     pickled is logged and not stored; one that does not verify or cannot be read is a miss.
     """
 
-    def __init__(self, backend: Any, prefix: str = "", secrets: Iterable[str | bytes] = ()) -> None:
-        self.backend = backend
+    def __init__(
+        self,
+        backend: Any,
+        prefix: str = "",
+        secrets: Iterable[str | bytes] = (),
+        text: bool = False,
+    ) -> None:
+        self.backend, self._text = backend, text
         self.default_timeout: int = backend.default_timeout
         for name in ("inc", "delete", "delete_many", "clear", "lease", "replace"):
             setattr(self, name, getattr(backend, name))  # a step less than `__getattr__`
@@ -109,10 +116,13 @@ class Codec:
             events.operation(operation, "error")
             logger.error("A value cannot be cached: %r under %.200r", error, key)
             return None
-        return _signature(pickled, key=self._secrets[0]).digest() + pickled
+        signed = _signature(pickled, key=self._secrets[0]).digest() + pickled
+        return signed.decode("latin-1") if self._text else signed
 
     def _load(self, key: str, stored: Any) -> Any:
         """Return the value that was stored under `key`, None if it is not one of ours."""
+        if isinstance(stored, str) and self._text:
+            stored = stored.encode("latin-1", "ignore")
         if not isinstance(stored, bytes):
             return _corrupt("does not verify", key)
         signature, pickled = stored[:_SIZE], stored[_SIZE:]
