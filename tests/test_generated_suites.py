@@ -48,9 +48,8 @@ def test_a_project_passes_its_own_tests(
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
     assert "skipped" not in done.stdout, done.stdout[-5000:]
-    record_property("backend", answers.backend)
-    for tests in SHARED:
-        record_property(tests, "shared, their code is the same" if tests in shared else "run")
+    record_property("combination", str(answers))
+    record_property("suite", done.stdout.splitlines()[-1])
 
 
 def digest(root: Path, tests: str) -> str:
@@ -60,7 +59,9 @@ def digest(root: Path, tests: str) -> str:
     return hashlib.sha256(repr(under_test).encode()).hexdigest()
 
 
-def test_the_examples_can_go(bake: Callable[..., object]) -> None:
+def test_the_examples_can_go(
+    bake: Callable[..., object], record_property: Callable[[str, object], None]
+) -> None:
     """Without its routes, models and their tests a project starts, and passes what is left."""
     result = bake(**Answers("disk", tuple(ROUTES)).context)
     root: Path = result.project_path  # type: ignore[attr-defined]
@@ -85,6 +86,7 @@ def test_the_examples_can_go(bake: Callable[..., object]) -> None:
             check=False,
         )
         assert done.returncode == 0, f"{command}: {done.stdout[-5000:]}{done.stderr[-2000:]}"
+    record_property("suite", done.stdout.splitlines()[-1])
     make = subprocess.run(
         ["make", "-n", "run"], cwd=root, capture_output=True, text=True, check=True
     )
