@@ -370,4 +370,4 @@ def test_a_worker_does_not_count_in_files_that_another_user_has_left(
     (tmp_path / "counter_0.db").touch()
     # Not by its mode, since root may write every file.
     monkeypatch.setattr(os, "access", lambda path, mode: "counter_0.db" not in str(path))
-    assert workers._Process(tmp_path).slot == 1
+    assert workers.Slots(tmp_path).own() == 1

@@ -14,6 +14,7 @@ The name of a cache is the endpoint of a page, the dotted name of any other func
 computing function for `get_or_set`, and `direct` for `get`, `set` and `add`. It is never a key.
 """
 
+import itertools
 import logging
 from collections.abc import Callable
 from typing import TypeVar
@@ -25,6 +26,14 @@ S = TypeVar("S", bound=Subscriber)
 
 #: The name of the cache for what is read and stored by key.
 DIRECT = "direct"
+
+
+def one_in(number: int) -> Callable[[], bool]:
+    """Return a function that is true once in `number` calls, for events too frequent to time each.
+
+    It begins with the second call, since the first may open a connection. Threads may share it.
+    """
+    return itertools.cycle([number == 1, True] + [False] * (number - 2)).__next__
 
 
 class Event:

@@ -1,6 +1,5 @@
 """A failing backend is a miss and never an error: what stands between the cache and its backend."""
 
-import itertools
 import logging
 import pickle
 import threading
@@ -93,9 +92,7 @@ class FailSafe:
 
     def _guarded(self, operation: str, fallback: Callable[..., Any]) -> Callable[..., Any]:
         call = getattr(self.backend, operation)
-        every = _TIMED.get(operation, 1)
-        # The first may open a connection: the second is told.
-        is_told = itertools.cycle([every == 1, True] + [False] * (every - 2)).__next__
+        is_told = events.one_in(_TIMED.get(operation, 1))
 
         def guarded(*args: Any, **kwargs: Any) -> Any:
             if self.is_open and self._refuse(operation):

@@ -1,12 +1,11 @@
-"""What is counted, in the terms of Micrometer and Prometheus, from the events of the cache.
+"""The metrics, in the terms of Micrometer and Prometheus, counted from the events of the cache.
 
-From its import on it counts for all apps of the process. No label holds a key, a path or a user:
-only names that stand in the code, and reasons.
+They count for all apps of the process. No label holds a key, a path or a user: only names from the
+code, and reasons.
 """
 
 import functools
 from collections.abc import Callable
-from itertools import cycle
 from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Summary
@@ -14,103 +13,73 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 from ..caching import events
 from . import usage, workers
 
-#: So seldom is a hit timed: timing each would cost as much as it does.
+#: One hit in so many is timed: timing each would cost as much as the hit.
 TIMED = 32
 
 GETS = Counter("cache_gets", "Look-ups of a cache: hit, miss or stale.", ["cache", "result"])
 BYPASSES = Counter(
-    "cache_bypasses", "What went past a cache or could not be stored, and why.", ["cache", "reason"]
+    "cache_bypasses", "Calls past a cache and values not stored, by reason.", ["cache", "reason"]
 )
 PUTS = Counter("cache_puts", "Values that were stored.")
 CORRUPT = Counter("cache_corrupt", "Stored values that do not verify or cannot be read.")
 ERRORS = Counter("cache_errors", "Operations of the backend that failed.")
 BREAKER = Gauge(
-    "cache_breaker_open",
-    "1 while the backend fails and is left alone.",
-    multiprocess_mode="livemax",
+    "cache_breaker_open", "1 while a failing backend is not used.", multiprocess_mode="livemax"
 )
-HIT_SECONDS = Summary(
-    "cache_hit_seconds", f"The time that one hit in {TIMED} took to be found.", ["cache"]
-)
+HIT_SECONDS = Summary("cache_hit_seconds", f"Time of a hit, of one in {TIMED}.", ["cache"])
 LOAD_SECONDS = Histogram(
     "cache_load_seconds",
-    "The time that computing a value took after a miss.",
+    "Time to compute a value after a miss.",
     ["cache"],
     buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10),
 )
 OPERATION_SECONDS = Histogram(
     "cache_operation_seconds",
-    "The time that an operation of the backend took; one in 32 for get and get_many.",
+    "Time of an operation of the backend, of one in 32 for get and get_many.",
     ["operation"],
     buckets=(0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1),
 )
 
 
-# Finding the child of a metric by its labels costs as much again as counting: each is found once.
-
-
-@functools.cache
-def _counted(name: str, result: str) -> tuple[Callable[[float], None], Callable[[], bool], Any]:
-    # Past the checks of `Counter.inc`, which take as long as counting: every hit pays for them.
-    inc = GETS.labels(name, result)._value.inc
-    # The first may open a connection: the second is timed.
-    is_timed = cycle([False, result != "miss"] + [False] * (TIMED - 2))
-    return inc, is_timed.__next__, HIT_SECONDS.labels(name).observe
-
-
-@functools.cache
-def _child(metric: Any, *labels: str) -> Any:
-    return metric.labels(*labels)
+@functools.cache  # finding a metric by its labels costs as much as counting
+def _counted(name: str, result: str) -> tuple[Callable[[], None], Callable[[], bool], Any]:
+    is_timed = events.one_in(TIMED)
+    return GETS.labels(name, result).inc, is_timed, HIT_SECONDS.labels(name).observe
 
 
 @events.lookup.subscribe
 def _lookup(name: str, result: str, seconds: float) -> None:
-    inc, is_timed, observe = _counted(name, result)
-    inc(1)
-    if is_timed():
+    count, is_timed, observe = _counted(name, result)
+    count()
+    if result != "miss" and is_timed():
         observe(seconds)
 
 
 @events.load.subscribe
 def _load(name: str, result: str, seconds: float) -> None:
-    _child(LOAD_SECONDS, name).observe(seconds)
+    LOAD_SECONDS.labels(name).observe(seconds)
     if result == "stored":
         PUTS.inc()
     else:
-        _child(BYPASSES, name, result).inc()
-
-
-@events.bypass.subscribe
-def _bypass(name: str, reason: str, _: float) -> None:
-    _child(BYPASSES, name, reason).inc()
-
-
-@events.put.subscribe
-def _put(*_: object) -> None:
-    PUTS.inc()
+        BYPASSES.labels(name, result).inc()
 
 
 @events.operation.subscribe
 def _operation(name: str, result: str, seconds: float) -> None:
-    _child(OPERATION_SECONDS, name).observe(seconds)
+    OPERATION_SECONDS.labels(name).observe(seconds)
     if result == "error":
         ERRORS.inc()
 
 
-@events.breaker.subscribe
-def _breaker(_: str, state: str, __: float) -> None:
-    BREAKER.set(state == "open")
-
-
-@events.corrupt.subscribe
-def _corrupt(*_: object) -> None:
-    CORRUPT.inc()
+events.bypass.subscribe(lambda name, reason, _: BYPASSES.labels(name, reason).inc())
+events.put.subscribe(lambda *_: PUTS.inc())
+events.corrupt.subscribe(lambda *_: CORRUPT.inc())
+events.breaker.subscribe(lambda _, state, __: BREAKER.set(state == "open"))
 
 
 def registry() -> CollectorRegistry:
     """Return all there is to scrape now, over all worker processes."""
     found = CollectorRegistry()
-    if not workers.register(found):
-        found.register(REGISTRY)
-    usage.register(found)
+    found.register(workers.slots or REGISTRY)
+    found.register(usage.Shared())
     return found
