@@ -35,9 +35,8 @@ def _shared_backend() -> Any:
     # Flask-Caching's backends do not say whether processes share them.
     if not getattr(backend, "shared", not isinstance(backend, SimpleCache)):
         raise ElsewhereError(
-            "The cache is in the memory of each server process, which no command can see. To drop "
-            "everything, restart the server; to drop a tag, call cache.invalidate() in the app; "
-            "for numbers: flask cache stats --url http://127.0.0.1:5000"
+            "The cache is in the memory of the server. To drop everything, restart the server; to "
+            "drop a tag, call cache.invalidate() in the app; for numbers: flask cache stats --url"
         )
     return backend
 
@@ -48,12 +47,12 @@ def _shared_backend() -> Any:
 def show(as_json: bool, url: str | None) -> None:
     """Show the hits, costs and savings of each cache."""
     numbers = _ask(url) if url else report.read()
-    if not url and not (numbers["caches"] and workers.FOLDER):
+    if not url and not (numbers["caches"] and workers.slots):
         note = (
-            f"These are the numbers of {workers.FOLDER or 'this process'}. For those of a server: "
-            "--url http://127.0.0.1:5000, or set PROMETHEUS_MULTIPROC_DIR to its workers' folder."
+            f"The numbers of {workers.slots.folder if workers.slots else 'this process'}. For a "
+            "server's: --url http://127.0.0.1:5000, or its folder as PROMETHEUS_MULTIPROC_DIR."
         )
-        if not numbers["caches"] and not workers.FOLDER:
+        if not numbers["caches"] and not workers.slots:
             raise ElsewhereError(f"Nothing was counted. {note}")
         click.echo(note, err=True)
     click.echo(json.dumps(numbers, indent=2) if as_json else _table(numbers))
@@ -68,8 +67,8 @@ def _table(numbers: dict[str, Any]) -> str:
         rows.append((one["name"], *counts, rate, *times))
     first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
     lines = ["  ".join([row[0].ljust(first), *map(str.rjust, row[1:], others)]) for row in rows]
-    totals = ("puts", "size", "evictions", "errors", "corrupt")
-    lines += ["", ", ".join(f"{n} {numbers[n]:,}" for n in totals if numbers[n] is not None)]
+    totals = (name for name in ("size", *report.TOTALS) if numbers[name] is not None)
+    lines += ["", ", ".join(f"{name} {numbers[name]:,}" for name in totals)]
     if numbers["breaker_open"]:
         lines.append("The breaker is open: the backend fails and is not used.")
     return "\n".join(lines)
@@ -88,7 +87,7 @@ def _ask(url: str) -> dict[str, Any]:
     if "@" in url:
         raise click.UsageError("--url takes no password: set FLASK_MONITORING_PASSWORD instead.")
     password = current_app.config["MONITORING_PASSWORD"]
-    login = Authorization("basic", {"username": "monitoring", "password": password})
+    login = Authorization("basic", {"username": "", "password": password})
     try:
         request = Request(f"{url.rstrip('/')}/cache/stats")
         request.add_unredirected_header("Authorization", login.to_header())
@@ -99,10 +98,9 @@ def _ask(url: str) -> dict[str, Any]:
     except (OSError, HTTPException, ValueError) as error:
         if isinstance(error, HTTPError):
             error.close()
-        raise click.ClickException(
-            f"{url} does not show its numbers: {error}. A server does in debug mode, or if its "
-            "FLASK_MONITORING_PASSWORD is the one in the settings here."
-        ) from error
+        reason = f"{url} does not show its numbers: {error}."
+        hint = "Is it in debug mode, or its FLASK_MONITORING_PASSWORD the same as here?"
+        raise click.ClickException(f"{reason} {hint}") from error
     return numbers
 
 
@@ -123,8 +121,8 @@ def invalidate(tags: tuple[str, ...]) -> None:
     _shared_backend()
     if current_app.debug:
         raise ElsewhereError(
-            "In debug mode each process has its own keys, so no command can invalidate those of a "
-            "server. Drop everything with: flask cache clear --yes"
+            "In debug mode each process has its own keys, and those of a server are not known "
+            "here. Drop everything with: flask cache clear --yes"
         )
     if not cache.invalidate(*tags):
         raise click.ClickException("The cache's backend is unavailable: nothing was invalidated.")
@@ -143,4 +141,4 @@ def ping() -> None:
     except Exception as error:  # any that its engine raises
         raise click.ClickException(f"The cache's backend is unavailable: {error}") from error
     took = time.perf_counter() - began
-    click.echo(f"{address} answered in {1000 * took:.1f} ms: {version}")
+    click.echo(f"{address} answered in {1e3 * took:.1f} ms: {version}")

@@ -1,14 +1,14 @@
 """The numbers for people, from the Prometheus registry: hits, costs and savings of each cache."""
 
-from collections import defaultdict
 from typing import Any
 
 from flask import current_app
 
 from .metrics import registry
 
+TOTALS = ("puts", "evictions", "errors", "corrupt")
 #: The value of each sample by its name and the values of its labels.
-Samples = dict[str, dict[tuple[str, ...], float]]
+Samples = dict[tuple[str, ...], float]
 
 
 def read() -> dict[str, Any]:
@@ -18,41 +18,37 @@ def read() -> dict[str, Any]:
     look-ups, are None. `saved_seconds` is the time that its hits would have taken as misses, less
     the time that they took, by the means of both.
     """
-    samples: Samples = defaultdict(dict)
-    for metric in registry().collect():
-        for sample in metric.samples:
-            samples[sample.name][tuple(sample.labels.values())] = sample.value
-
-    def total(metric: str) -> int | None:
-        return int(samples[metric][()]) if samples[metric] else None
-
-    names = {name for name, _ in (*samples["cache_gets_total"], *samples["cache_bypasses_total"])}
-    seconds = samples["cache_operation_seconds_sum"]
+    samples: Samples = {
+        (it.name, *it.labels.values()): it.value if it.value % 1 else int(it.value)
+        for metric in registry.collect()
+        for it in metric.samples
+    }
+    caches = {key[1] for key in samples if key[0] in ("cache_gets_total", "cache_bypasses_total")}
+    count, total = "cache_operation_seconds_count", "cache_operation_seconds_sum"
+    operations = sorted(key[1] for key in samples if key[0] == count)
     return {
         "app": current_app.name,
-        "breaker_open": bool(total("cache_breaker_open")),
-        "size": total("cache_size"),
-        "evictions": total("cache_evictions_total"),
-        "puts": total("cache_puts_total"),
-        "corrupt": total("cache_corrupt_total"),
-        "errors": total("cache_errors_total"),
-        "caches": [_cache(name, samples) for name in sorted(names)],
+        "breaker_open": bool(samples.get(("cache_breaker_open",))),
+        "size": samples.get(("cache_size",)),
+        **{name: samples.get((f"cache_{name}_total",)) for name in TOTALS},
+        "caches": [_cache(samples, name) for name in sorted(caches)],
         "operations": {
-            labels[0]: {"count": count, "seconds": seconds[labels]}
-            for labels, count in sorted(samples["cache_operation_seconds_count"].items())
+            name: {"count": samples[count, name], "seconds": samples[total, name]}
+            for name in operations
         },
     }
 
 
-def _cache(name: str, samples: Samples) -> dict[str, Any]:
+def _cache(samples: Samples, name: str) -> dict[str, Any]:
     def mean(metric: str) -> float | None:
-        count = samples[f"{metric}_count"].get((name,))
-        return samples[f"{metric}_sum"][name,] / count if count else None
+        count = samples.get((f"{metric}_count", name))
+        return samples[f"{metric}_sum", name] / count if count else None
 
-    gets = samples["cache_gets_total"]
-    hits, stale, misses = (int(gets.get((name, r), 0)) for r in ("hit", "stale", "miss"))
+    results = ("hit", "stale", "miss")
+    hits, stale, misses = (samples.get(("cache_gets_total", name, it), 0) for it in results)
     found, asked = hits + stale, hits + stale + misses
     hit, load = mean("cache_hit_seconds"), mean("cache_load_seconds")
+    bypasses = sorted(key for key in samples if key[:2] == ("cache_bypasses_total", name))
     return {
         "name": name,
         "hits": hits,
@@ -62,9 +58,5 @@ def _cache(name: str, samples: Samples) -> dict[str, Any]:
         "hit_seconds": hit,
         "load_seconds": load,
         "saved_seconds": None if hit is None or load is None else found * max(0.0, load - hit),
-        "bypasses": {
-            reason: int(count)
-            for (cache, reason), count in sorted(samples["cache_bypasses_total"].items())
-            if cache == name
-        },
+        "bypasses": {key[2]: samples[key] for key in bypasses},
     }

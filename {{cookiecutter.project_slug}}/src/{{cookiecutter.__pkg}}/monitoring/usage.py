@@ -37,7 +37,7 @@ def init_app(app: Flask) -> None:
         events.operation.subscribe(_count)
 
 
-@functools.cache
+@functools.cache  # once and not at import, since a shared backend has no use for them
 def _metrics() -> tuple[Gauge, Counter]:
     return Gauge(*_SIZE, multiprocess_mode="livesum"), Counter(*_EVICTIONS)
 
@@ -52,13 +52,10 @@ def _count(*_: object) -> None:
         _evicted = evicted
 
 
-class Shared:
-    """Collects the numbers of a backend that processes share, from the backend itself."""
-
-    def collect(self) -> Iterable[Metric]:
-        """Ask the backend of the current app; yield nothing if it cannot tell or is unavailable."""
-        backend = current_app.extensions["cache"][cache]
-        found = backend.usage() if getattr(backend, "shared", False) else None
-        if found is not None:
-            yield GaugeMetricFamily(*_SIZE, found[0])
-            yield CounterMetricFamily(*_EVICTIONS, found[1])
+def collect() -> Iterable[Metric]:
+    """Ask the shared backend of the current app; yield nothing if it is unavailable."""
+    backend = current_app.extensions["cache"][cache]
+    found = backend.usage() if getattr(backend, "shared", False) else None
+    if found is not None:
+        yield GaugeMetricFamily(*_SIZE, found[0])
+        yield CounterMetricFamily(*_EVICTIONS, found[1])

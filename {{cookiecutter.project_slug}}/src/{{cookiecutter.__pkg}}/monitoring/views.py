@@ -1,18 +1,15 @@
 """Monitoring over HTTP, which changes nothing: metrics, the live page, its numbers, health."""
 
 import hmac
-from typing import Any
 
 from flask import Blueprint, Response, abort, current_app, request
 from flask.typing import ResponseReturnValue
 from prometheus_client.exposition import choose_encoder
-from werkzeug.datastructures import WWWAuthenticate
 
 from ..caching import cache
 from . import report
 from .metrics import registry
 
-#: Keep answers out of caches and frames, and the content of other hosts out of the page.
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
@@ -22,34 +19,32 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-
-CHALLENGE = WWWAuthenticate("basic", {"realm": "monitoring", "charset": "UTF-8"})  # RFC 7617
+CHALLENGE = {"WWW-Authenticate": 'Basic realm="monitoring", charset="UTF-8"'}  # RFC 7617
 
 bp = Blueprint("monitoring", __name__, static_folder="static", static_url_path="/cache/static")
 health = Blueprint("health", __name__)
 
 
 @bp.before_request
-def require_password() -> None:
+def require_password() -> ResponseReturnValue | None:
     """Ask for MONITORING_PASSWORD by HTTP Basic, with any user name, except in debug mode.
 
-    Raises 401 without the right password, and 404 if none is set.
+    Answers 401 without the right password. Raises 404 if none is set.
     """
     password = current_app.config["MONITORING_PASSWORD"]
     given = request.authorization and request.authorization.password
-    if current_app.debug:
-        return
-    if not password:
+    if not password and not current_app.debug:
         abort(404)
     # In constant time, so that the time tells nothing about the password.
-    if not hmac.compare_digest((given or "").encode(), password.encode()):
-        abort(401, "The password is MONITORING_PASSWORD.", www_authenticate=CHALLENGE)
+    if current_app.debug or hmac.compare_digest((given or "").encode(), password.encode()):
+        return None
+    return "The password is MONITORING_PASSWORD, with any user name.\n", 401, CHALLENGE
 
 
 @bp.after_request
 @health.after_request
 def set_headers(response: Response) -> Response:
-    """Add HEADERS."""
+    """Keep answers out of caches and frames, and other content out of the page."""
     response.headers.update(HEADERS)
     return response
 
@@ -58,19 +53,11 @@ def set_headers(response: Response) -> Response:
 def metrics() -> ResponseReturnValue:
     """Show the metrics of all worker processes, in the format that the scraper asks for."""
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-    return encode(registry()), {"Content-Type": content_type}
+    return encode(registry), {"Content-Type": content_type}
 
 
-@bp.get("/cache/")
-def page() -> Response:
-    """Show the live page."""
-    return bp.send_static_file("index.html")
-
-
-@bp.get("/cache/stats")
-def numbers() -> dict[str, Any]:
-    """Show the numbers of the live page as JSON."""
-    return report.read()
+bp.add_url_rule("/cache/", "page", lambda: bp.send_static_file("index.html"))
+bp.add_url_rule("/cache/stats", "stats", report.read)
 
 
 @health.get("/healthz")

@@ -13,7 +13,6 @@ import inspect
 import itertools
 import os
 import sys
-import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -31,9 +30,9 @@ class Slots:
     """The slots of a folder, of which each process takes one when it begins to count."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._own: int | None = None
-        self.lock: Any = threading.Lock()
+        self.folder = folder
+        self._own = self._owner = -1
+        self.lock: Any = None  # prometheus_client's, held while it counts
         try:
             folder.mkdir(parents=True, exist_ok=True)
             # Never closed: the lock on the slot ends with the process.
@@ -46,14 +45,14 @@ class Slots:
 
     def own(self) -> int:
         """Return the slot of this process; prometheus_client asks for it whenever it counts."""
-        if self._own is None:
-            slots = itertools.count()
-            self._own = next(slot for slot in slots if self._writable(slot) and self._take(slot))
+        if self._owner != os.getpid():  # after a fork too: locks are not inherited
+            free = (slot for slot in itertools.count() if self._writable(slot))
+            self._own, self._owner = next(filter(self._take, free)), os.getpid()
         return self._own
 
     def _writable(self, slot: int) -> bool:
         """Tell whether we may write the slot's files: another user's command may have left some."""
-        return all(os.access(path, os.W_OK) for path in self._folder.glob(f"*_{slot}.db"))
+        return all(os.access(path, os.W_OK) for path in self.folder.glob(f"*_{slot}.db"))
 
     def _take(self, slot: int) -> bool:
         """Lock `slot` if it is free, and drop the live gauges of the worker that had it."""
@@ -61,44 +60,33 @@ class Slots:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, slot)
         except BlockingIOError:
             return False
-        for gauges in self._folder.glob(f"gauge_live*_{slot}.db"):
+        for gauges in self.folder.glob(f"gauge_live*_{slot}.db"):
             gauges.unlink(missing_ok=True)
         return True
 
     def collect(self) -> Any:
         """Add up the files of all workers, without the live gauges of those that have ended."""
         with self.lock:
-            for path in self._folder.glob("gauge_live*_*.db"):
+            for path in self.folder.glob("gauge_live*_*.db"):
                 slot = int(path.stem.rpartition("_")[2])
                 if slot != self.own() and self._take(slot):
                     fcntl.lockf(self._file, fcntl.LOCK_UN, 1, slot)
         files = []
-        for path in self._folder.glob("*.db"):
+        for path in self.folder.glob("*.db"):
             with suppress(FileNotFoundError):  # another scrape may drop live gauges meanwhile
                 if path.stat().st_size:  # a file that is being made is empty at first
                     files.append(str(path))
         return MultiProcessCollector.merge(files)
 
-    def after_fork(self) -> None:
-        """Let a child process take another slot: it has not inherited the lock."""
-        self._own = None
-        self.lock.release()
 
-
-#: The folder and its slots; None if each process counts for itself, as always on Windows.
-FOLDER: Path | None = None
+#: None if each process counts for itself, as always on Windows.
 slots: Slots | None = None
 values.ValueClass = values.MutexValue  # also if the variable is set, but empty
-
 if sys.platform != "win32" and os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-    FOLDER = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).absolute()
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(FOLDER)  # read again for each new file
-    slots = Slots(FOLDER)
+    slots = Slots(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).absolute())
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(slots.folder)  # read again for each new file
     values.ValueClass = values.MultiProcessValue(slots.own)
-    # Hold its lock during a fork: a child that inherits it locked would wait forever.
     slots.lock = inspect.getclosurevars(values.ValueClass.inc).nonlocals["lock"]
-    os.register_at_fork(
-        before=slots.lock.acquire,
-        after_in_parent=slots.lock.release,
-        after_in_child=slots.after_fork,
-    )
+    # Held during a fork: a child that inherits it locked by another thread would wait forever.
+    before, after = slots.lock.acquire, slots.lock.release
+    os.register_at_fork(before=before, after_in_parent=after, after_in_child=after)
