@@ -185,4 +185,4 @@ def wait_to_write(patch: pytest.MonkeyPatch, backend: Any, seconds: float) -> No
 
 def slot(folder: Path) -> int:
     """Return the slot that a new worker process takes."""
-    return workers._Process(folder).slot
+    return workers.Slots(folder).own()
