@@ -92,11 +92,11 @@ def test_the_readme_leads_from_nothing_to_a_cached_page(
         assert "hit" in cache_status(url)
 
 
-def test_the_example_of_the_readme_sends_events_to_the_log(
+def test_the_example_of_the_reference_sends_events_to_the_log(
     bake: Callable[..., object], tmp_path: Path
 ) -> None:
     project: Path = bake(**Answers("memory", ("hello",)).context).project_path  # type: ignore[attr-defined]
-    section = (project / "README.md").read_text().partition("**Events.**")[2]
+    section = (project / "docs/caching.md").read_text().partition("## Events")[2]
     example = re.findall(r"```python\n(.*?)```", section, re.DOTALL)[0]
     visit = "\nimport shop\nshop.create_app().test_client().get('/')\n"
     done = subprocess.run(
