@@ -28,7 +28,7 @@ lint: .venv/installed
 	@$(BIN)/ruff format -q --check hooks tests benchmarks
 	@$(BIN)/mypy --no-error-summary
 
-clean: ## Remove what the other targets made
+clean: ## Remove everything that the other targets created
 	rm -rf .venv build
 
 .venv/installed: requirements.txt
