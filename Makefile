@@ -5,7 +5,7 @@ BIN := .venv/bin
 
 .PHONY: help demo new test bench lint clean
 
-help: ## Show this
+help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
 demo: .venv/installed ## Generate a project with the default answers and start it (PORT=5000)

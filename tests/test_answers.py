@@ -1,4 +1,4 @@
-"""What may be answered, what is refused, and what hostile answers do."""
+"""Answers that are accepted, refused or hostile."""
 
 import json
 import os
@@ -187,7 +187,7 @@ def test_no_author_is_fine(bake: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_what_to_do_next_is_printed_for_this_project(
+def test_the_next_steps_are_printed_for_this_project(
     backend: str, bake: Callable[..., Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
     bake(**FINE | {"cache_backend": backend})
