@@ -1,4 +1,4 @@
-"""The metrics of several worker processes: right in one scrape, whoever is killed or forked."""
+"""The metrics of several worker processes: right in one scrape, through kills and forks."""
 
 import ast
 import json
@@ -86,7 +86,7 @@ def served(
 
 @contextmanager
 def engine(backend: str, folder: Path) -> Iterator[dict[str, str]]:
-    """Run what the backend needs; give the environment that leads there."""
+    """Run the server that the backend needs; yield the environment that leads the app to it."""
     if backend != "redis":
         yield {}
         return
@@ -154,7 +154,7 @@ def is_alive(worker: int) -> bool:
 
 
 def samples(text: str, name: str) -> list[float]:
-    """Return the values of a metric in what was scraped."""
+    """Return the values of a metric in a scrape."""
     return [
         sample.value
         for family in text_string_to_metric_families(text)
