@@ -465,6 +465,15 @@ def test_a_process_that_forks_while_one_of_its_threads_counts_loses_nothing(
         assert slots(tmp_path / "metrics") == {0, 1}
 
 
+def test_a_file_that_a_worker_is_just_making_does_not_disturb_a_scrape(
+    project: Callable[[Answers], Path], tmp_path: Path
+) -> None:
+    with Process(project(Answers("disk", ("hello",))), tmp_path) as process:
+        process.write(3)
+        (tmp_path / "metrics/counter_1.db").touch()
+        assert process.sees("cache_puts_total") == 3
+
+
 def import_app(root: Path, cwd: Path, folder: str) -> "subprocess.CompletedProcess[str]":
     """Import a project in a process of its own; return what a look-up leaves in its metrics."""
     script = (
