@@ -5,6 +5,7 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,9 @@ def pytest_configure(config: pytest.Config) -> None:
     backend = config.getoption("backend")
     project = config.getoption("project")
     if project is None:
-        folder = config._tmp_path_factory.mktemp("project")  # type: ignore[attr-defined]
-        project = bake_into(folder, Answers(backend, tuple(ROUTES)))
+        folder = tempfile.TemporaryDirectory()
+        config.add_cleanup(folder.cleanup)
+        project = bake_into(Path(folder.name), Answers(backend, tuple(ROUTES)))
     source = project.resolve() / "src"
     assert source.joinpath(SLUG, "caching").is_dir(), f"{project} is no project called {SLUG}"
     sys.path.insert(0, str(source))

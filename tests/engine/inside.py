@@ -1,6 +1,8 @@
 """What the tests know of the inside of the engine: each private name of it stands here alone."""
 
 import logging
+import pickle
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -82,6 +84,11 @@ def breaker_log() -> logging.Logger:
     return failsafe.logger
 
 
+def token_keys(cache: Cache, key: str) -> list[str]:
+    """Return the keys under which the backend has the tokens of an entry's tags."""
+    return [token_key for token_key, _ in cache.cache.get(key)[3]]
+
+
 # Single flight.
 
 
@@ -135,6 +142,17 @@ def signs_for_every_key(cache: Cache, key: str, value: Any) -> None:
     backend = backend_of(cache)
     stored = backend._signer.dumps(f"{backend._prefix}{key}", value)
     backend._signer.dumps = lambda key, value: stored
+
+
+def plant(patch: pytest.MonkeyPatch, value: object, signed: bool) -> None:
+    """Make caches store `value`, signed or not, instead of what they are given, if they sign.
+
+    Where values do not leave the process there is nowhere to plant one.
+    """
+    signing: Any = sys.modules.get("shop.caching.signing")
+    if signing:
+        sign = signing.Signer.dumps if signed else lambda self, key, value: pickle.dumps(value)
+        patch.setattr(signing.Signer, "dumps", lambda self, key, _: sign(self, key, value))
 
 
 def client(cache: Cache) -> Any:

@@ -7,7 +7,6 @@ under our cache, unless NOT_ON_STOCK tells why not; and on "stock", Flask-Cachin
 import contextlib
 import json
 import os
-import pickle
 import subprocess
 import sys
 import threading
@@ -473,12 +472,8 @@ def test_fault_18_nothing_planted_is_unpickled(
     app.config.from_mapping({**bare.config, "SECRET_KEY": "guessed"})
     stranger = Cache(app)
     stranger.clock = cache.clock
-    # Where values do not leave the process there is no such module, and nowhere to plant them.
-    signing: Any = sys.modules.get(Cache.__module__.rpartition(".")[0] + ".signing")
     with monkeypatch.context() as patch:
-        if signing:
-            sign = signing.Signer.dumps if signed else lambda _, __, value: pickle.dumps(value)
-            patch.setattr(signing.Signer, "dumps", lambda self, key, _: sign(self, key, Bomb()))
+        inside.plant(patch, Bomb(), signed)
         Call(stranger, way)()
     monkeypatch.setattr(Bomb, "exploded", False)
     ours = Call(cache, way)
