@@ -1,7 +1,7 @@
-"""Breaks the engine in 60 small ways and tells which test notices each: `python -m tests.mutants`.
+"""Breaks the engine in 60 small ways and names the test that notices each.
 
-A mutant is one change to one module of `caching/` or `monitoring/` of a generated project. It is
-killed by the first test that fails, or by the time limit if the tests hang; else it has survived.
+A mutant is one change to one module of `caching/` or `monitoring/` in a generated project. The
+first test that fails kills it, and so does the time limit if the tests hang; else it survives.
 """
 
 import argparse
@@ -33,10 +33,10 @@ MUTANTS = 60
 #: The most seconds that the tests may take; the whole suite takes about 30.
 LIMIT = 180
 REPORT = ROOT / "build/mutants.json"
-#: Packages of the project that are mutated.
+#: The packages that are mutated.
 PACKAGES = ("caching", "monitoring")
-#: (module, before, after) of changes that nobody can notice, and why.
-EQUIVALENT: dict[tuple[str, str, str], str] = {}
+#: Mutants that behave as the original does: their ids, as `--list` prints them, and the reason.
+EQUIVALENT: dict[str, str] = {}
 
 TURNED: dict[type[ast.cmpop], ast.cmpop] = {
     ast.Eq: ast.NotEq(),
@@ -59,11 +59,11 @@ CALCULATED: dict[type[ast.operator], ast.operator] = {
     ast.BitOr: ast.BitAnd(),
     ast.BitAnd: ast.BitOr(),
 }
-#: Calls and statements whose texts are for people only.
+#: Calls whose texts are for people only.
 FOR_PEOPLE = re.compile(r"(logger|logging|warnings)\.|.*(Error|Warning|Exception)\(")
-#: Calls that are about types alone.
+#: Calls that only declare types.
 FOR_TYPES = {"cast", "TypeVar", "ParamSpec"}
-#: (what to replace, kind, by what)
+#: (node, kind, replacement)
 Change = tuple[ast.expr | ast.stmt, str, ast.expr | str]
 
 
@@ -173,7 +173,7 @@ def mutants_of(module: str, text: str, backends: list[str]) -> Iterator[Mutant]:
         seen[about] += 1
         id = _digest(about, seen[about])
         backend = backends[int(_digest(id, "backend"), 16) % len(backends)]
-        if (module, before, after) not in EQUIVALENT:
+        if id not in EQUIVALENT:
             yield Mutant(id, module, node.lineno, kind, before, after, changed, backend)
 
 
@@ -226,7 +226,7 @@ def in_order(tests: list[str], module: str) -> list[str]:
 
 
 def try_one(mutant: Mutant, project: Path) -> dict[str, object]:
-    """Run the tests against a copy of the project with the mutant; return what became of it."""
+    """Run the tests against a copy of the project with the mutant; return the report's entry."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / SLUG
@@ -299,7 +299,7 @@ def compare(now: list[dict[str, object]], before: list[dict[str, object]]) -> in
 def main() -> int:
     """Try the mutants; return 1 if one survived, with --compare if one that died now lives."""
     parser = argparse.ArgumentParser(description="See which tests notice 60 small faults.")
-    parser.add_argument("--only", default="", metavar="N,M", help="the numbers of some mutants")
+    parser.add_argument("--only", default="", metavar="N,M", help="try these numbers only")
     parser.add_argument("--list", action="store_true", help="print the mutants and stop")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="the report of another run")
     parser.add_argument("--report", type=Path, default=REPORT, metavar="FILE")

@@ -1,6 +1,6 @@
-"""Puts a project of one backend, with every route, where the tests import it from.
+"""Puts a generated project of one backend, with every route, on the path of the tests.
 
-`pytest tests/engine --backend redis` bakes it; with `--project=PATH` it is one that is there.
+`pytest tests/engine --backend redis` bakes it; `--project=PATH` names one that exists.
 """
 
 import os
@@ -12,7 +12,7 @@ import pytest
 
 from tests.baking import BACKENDS, QUESTIONS, ROUTES, SLUG, Answers, bake_into
 
-#: The folders with tests of some backends only, and which these are.
+#: The folders that hold tests of certain backends only.
 OF_SOME = {backend: {backend} for backend in BACKENDS} | {
     "shared": {name for name, facts in QUESTIONS["_backends"].items() if facts["shared"]}
 }

@@ -1,4 +1,4 @@
-"""Fixtures. `backend_settings`, with the real engine behind it, comes from the backend's folder."""
+"""The fixtures; `backend_settings` and its real engine come from the folder of the backend."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What the tests know of the inside of the engine: each private name of it stands here alone."""
+"""The engine from the inside: its private names, which the tests use nowhere else."""
 
 import logging
 import pickle
@@ -20,16 +20,16 @@ from tests.serving import wait_until
 
 __all__ = ["new_lease"]
 
-#: The operations of a backend, those that are about leases apart.
+#: The operations of a backend for leases, and all others.
 LEASING = {"lease", "succeed", "store"}
 OPERATIONS = {*failsafe._FALLBACKS} - LEASING
-#: So many failures in a row open the breaker.
+#: The failures in a row that open the breaker.
 FAILURES = failsafe.FAILURES
-#: The seconds that a lease lasts, and that a caller waits at the most.
+#: The seconds that a lease lasts, and the longest wait of a caller.
 LEASE, WAIT = single_flight.LEASE, single_flight.WAIT
-#: The seconds that the backend keeps an entry after the cache has stopped serving it.
+#: The seconds for which a backend keeps an entry longer than the cache serves it.
 SPARE = engine.SPARE
-#: Of so many look-ups one is timed.
+#: One look-up in so many is timed.
 TIMED = metrics.TIMED
 
 
@@ -37,19 +37,19 @@ TIMED = metrics.TIMED
 
 
 def guarded(backend: Any, leases: bool = True) -> Any:
-    """Return what the cache puts before a backend; without `leases` it has its own, or none."""
+    """Wrap a backend as the cache does; `leases` adds leases to a backend that has none."""
     return failsafe.FailSafe(LocalLeases(backend) if leases else backend)
 
 
 def put_under(cache: Cache, app: Flask, front: Any) -> Any:
-    """Make `cache` use what `guarded` gave; return what it used before."""
+    """Make `cache` use `front`, which `guarded` returned; return the former one."""
     backends = app.extensions["cache"]
     before, backends[cache] = backends.get(cache), front
     return before
 
 
 def backend_of(cache: Cache) -> Any:
-    """Return the backend itself, without what the cache puts before it."""
+    """Return the backend itself, unwrapped."""
     backend: Any = cache.cache
     while hasattr(backend, "backend"):
         backend = backend.backend
@@ -57,13 +57,13 @@ def backend_of(cache: Cache) -> Any:
 
 
 def is_open(cache: Cache) -> bool:
-    """Tell whether the breaker before the backend is open."""
+    """Return whether the breaker is open."""
     front: Any = cache.cache
     return bool(front.is_open)
 
 
 def wait_until_closed(front: Any) -> None:
-    """Return when the breaker of what `guarded` gave is closed and all is told of that."""
+    """Wait until the breaker of `front` has closed and has told its subscribers."""
     wait_until(lambda: not front.is_open)
     if front._prober is not None:
         front._prober.join(30)
@@ -75,17 +75,17 @@ def probe_every(patch: pytest.MonkeyPatch, seconds: float) -> None:
 
 
 def pause_probes_by(patch: pytest.MonkeyPatch, pause: Callable[[float], object]) -> None:
-    """Let the probe call `pause` instead of sleeping."""
+    """Make the probe call `pause` instead of sleeping."""
     patch.setattr(failsafe, "time", SimpleNamespace(**vars(time) | {"sleep": pause}))
 
 
 def breaker_log() -> logging.Logger:
-    """Return the log to which the breaker writes when it opens and closes."""
+    """Return the logger of the breaker."""
     return failsafe.logger
 
 
 def token_keys(cache: Cache, key: str) -> list[str]:
-    """Return the keys under which the backend has the tokens of an entry's tags."""
+    """Return the keys of the tokens of an entry's tags."""
     return [token_key for token_key, _ in cache.cache.get(key)[3]]
 
 
@@ -93,12 +93,12 @@ def token_keys(cache: Cache, key: str) -> list[str]:
 
 
 def running(cache: Cache) -> dict[str, Any]:
-    """Return the computations of this process that `cache` knows of, by their leases."""
+    """Return the computations of `cache` in this process, by their leases."""
     return dict(cache._flights._running)
 
 
 def on_wait(patch: pytest.MonkeyPatch, tell: Callable[[], object]) -> None:
-    """Call `tell` each time that a caller begins to wait for the computation of another."""
+    """Call `tell` whenever a caller begins to wait for another one's computation."""
     wait_for = SingleFlight.wait_for
 
     def told(self: SingleFlight, *args: Any) -> None:
@@ -109,26 +109,26 @@ def on_wait(patch: pytest.MonkeyPatch, tell: Callable[[], object]) -> None:
 
 
 def turn(cache: Cache, key: str) -> Turn:
-    """Return what stands for one caller that wants to compute the value of a key."""
+    """Return the turn of one more caller that misses a key."""
     return Turn(cache._flights, key)
 
 
 def lease_for(patch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Set how long a lease lasts that nobody renews."""
+    """Set how long a lease lasts."""
     patch.setattr(single_flight, "LEASE", seconds)
 
 
 def local_leases(cache: Cache) -> Any:
-    """Return the leases of a backend that has none of its own."""
+    """Return the leases that `guarded` added to the backend."""
     front: Any = cache.cache
     return front.backend._leases
 
 
-# Of single backends.
+# Single backends.
 
 
 def entries(cache: Cache) -> Any:
-    """Return all that the `memory` backend holds."""
+    """Return the entries of the `memory` backend."""
     return backend_of(cache)._entries
 
 
@@ -138,16 +138,16 @@ def prefix(cache: Cache) -> str:
 
 
 def signs_for_every_key(cache: Cache, key: str, value: Any) -> None:
-    """Make a shared backend store, for whatever it is given, what it signs for `key`."""
+    """Make a shared backend store `value`, signed for `key`, under every key."""
     backend = backend_of(cache)
     stored = backend._signer.dumps(f"{backend._prefix}{key}", value)
     backend._signer.dumps = lambda key, value: stored
 
 
 def plant(patch: pytest.MonkeyPatch, value: object, signed: bool) -> None:
-    """Make caches store `value`, signed or not, instead of what they are given, if they sign.
+    """Make every cache store `value` instead of its own values, signed or not.
 
-    Where values do not leave the process there is nowhere to plant one.
+    Does nothing where values do not leave the process: nobody can plant one there.
     """
     signing: Any = sys.modules.get("shop.caching.signing")
     if signing:
@@ -156,29 +156,29 @@ def plant(patch: pytest.MonkeyPatch, value: object, signed: bool) -> None:
 
 
 def client(cache: Cache) -> Any:
-    """Return the client of `redis`."""
+    """Return the `redis` backend's client."""
     return backend_of(cache)._client
 
 
 def give_up_after(cache: Cache, seconds: float) -> None:
-    """Set how long connections of `redis` wait for an answer, those from now on."""
+    """Set how long the `redis` backend's next connections wait for an answer."""
     backend = backend_of(cache)
     backend._client.connection_pool.connection_kwargs["socket_timeout"] = seconds
     backend._idle.clear()
 
 
 def with_database(backend: Any, work: Callable[[Any], Any]) -> Any:
-    """Call `work` with the database of `disk`, as a reader does; return what it gives."""
+    """Return `work(connection)`, called with the `disk` backend's database."""
     return backend._use(work)
 
 
 def write_database(backend: Any, work: Callable[[Any], Any]) -> Any:
-    """Call `work` with the database of `disk`, in a transaction that writes."""
+    """Return `work(connection)`, called in a write transaction of the `disk` backend."""
     return backend._write(work)
 
 
 def wait_to_write(patch: pytest.MonkeyPatch, backend: Any, seconds: float) -> None:
-    """Set how long `disk` waits while another process writes."""
+    """Set how long the `disk` backend waits while another process writes."""
     patch.setattr(backend, "_wait", seconds)
     backend._use(lambda db: db.execute(f"PRAGMA busy_timeout = {round(1000 * seconds)}"))
 
@@ -187,5 +187,5 @@ def wait_to_write(patch: pytest.MonkeyPatch, backend: Any, seconds: float) -> No
 
 
 def slot(folder: Path) -> int:
-    """Return the slot that a new worker process takes."""
+    """Return the slot of a new worker process."""
     return workers._Process(folder).slot
