@@ -3,7 +3,7 @@ PORT ?= 5000
 OUT ?= ..
 BIN := .venv/bin
 
-.PHONY: help demo new test mutants bench lint clean
+.PHONY: help demo new test proof size mutants bench lint clean
 
 help: ## Show this
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -19,6 +19,13 @@ new: .venv/installed ## Ask the questions and generate a project (into OUT=.., p
 test: .venv/installed lint ## Run the whole suite
 	@$(BIN)/python -m tests.servers
 	$(BIN)/pytest -n 2 -q
+
+proof: .venv/installed ## Run what takes too long for every day
+	@$(BIN)/python -m tests.servers
+	$(BIN)/python -m tests.rules
+
+size: .venv/installed ## Show how large generated projects are, beside their budget
+	@$(BIN)/python -m tests.size
 
 mutants: .venv/installed ## Break the engine in 60 small ways and see which tests notice
 	@$(BIN)/python -m tests.mutants

@@ -29,7 +29,8 @@ def test_a_project_passes_its_own_tests(
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
     assert "skipped" not in done.stdout, done.stdout[-5000:]
-    record_property("backend", answers.backend)
+    record_property("combination", str(answers))
+    record_property("suite", done.stdout.splitlines()[-1])
 
 
 @pytest.mark.parametrize("route", ["hello", "user", "daily_stats", "stats", "recent_posts"])

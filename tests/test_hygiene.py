@@ -2,7 +2,9 @@
 
 import ast
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -41,6 +43,7 @@ PACKAGES = {
     "click": "click",
     "flask": "flask",
     "flask_caching": "flask-caching",
+    "flask_sqlalchemy_lite": "flask-sqlalchemy-lite",
     "prometheus_client": "prometheus-client",
     "pydantic": "pydantic",
     "pydantic_settings": "pydantic-settings",
@@ -142,8 +145,45 @@ def test_every_fixture_and_every_setting_is_used(
         uses = re.findall(rf"[(,]\s*{name}: |usefixtures\(\"{name}\"", tests)
         assert uses, f"nobody uses the fixture {name}"
     source = "".join(path.read_text() for path in (root / "src").rglob("*.py"))
-    for name in set(re.findall(r"^    ([A-Z_]+): .* = Field\(", source, re.MULTILINE)):
+    for name in set(re.findall(r"^    ([A-Z_]+): .* = ", source, re.MULTILINE)):
         assert name in READ_ELSEWHERE or f'["{name}"]' in source or f'"{name}"' in source, name
+
+
+#: Reads .env.example as .env, and prints the names of the settings whose values that changes.
+READ_EXAMPLE = """
+import pathlib, re
+from shop.settings import load
+
+defaults = load({"SECRET_KEY": "k"})
+example = pathlib.Path(".env.example").read_text()
+pathlib.Path(".env").write_text(re.sub("^# FLASK", "FLASK", example, flags=re.MULTILINE))
+print({name for name, value in load({"SECRET_KEY": "k"}).items() if value != defaults[name]})
+"""
+
+
+@each(EXTREMES)
+def test_the_example_of_an_environment_has_the_defaults_and_says_the_same_of_each_setting(
+    answers: Answers, project: Callable[[Answers], Path], tmp_path: Path
+) -> None:
+    root = project(answers)
+    example = (root / ".env.example").read_text()
+    said = re.findall(r"^# (.*)\n(?:# )?FLASK_(\w+)=", example, re.MULTILINE)
+    settings = (root / f"src/{SLUG}/settings.py").read_text()
+    meant = re.findall(r"^    #: (.*)\.\n    (\w+): ", settings, re.MULTILINE)
+    assert {name for _, name in said} == {name for _, name in meant}
+    texts = {name: text for text, name in said}
+    for text, name in meant:
+        assert texts[name].startswith(text), name
+    shutil.copy(root / ".env.example", tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", READ_EXAMPLE],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(root / "src")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "set()\n"
 
 
 @each(PRODUCT + EDGES)

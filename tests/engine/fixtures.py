@@ -11,7 +11,7 @@ from flask import Flask
 from shop import create_app
 from shop.caching import cache as app_cache
 from shop.caching.cache import Cache
-from shop.settings import Settings, load
+from shop.settings import load
 
 
 class Clock:
@@ -66,7 +66,7 @@ def app(settings: dict[str, Any]) -> Flask:
 def bare(settings: dict[str, Any], tmp_path: Path) -> Flask:
     """Return an app without routes or cache, with the project's settings."""
     bare = Flask("bare", instance_path=str(tmp_path))
-    bare.config.from_mapping(load(Settings, {"CACHE_DEFAULT_TIMEOUT": 300, **settings}))
+    bare.config.from_mapping(load({"CACHE_DEFAULT_TIMEOUT": 300, **settings}))
     return bare
 
 

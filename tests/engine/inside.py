@@ -2,7 +2,6 @@
 
 import logging
 import pickle
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,23 +11,22 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from shop.caching import engine, failsafe, single_flight
+from shop.caching import failsafe, leases, look
 from shop.caching.cache import Cache
-from shop.caching.single_flight import LocalLeases, SingleFlight, Turn, new_lease
+from shop.caching.codec import Codec
+from shop.caching.leases import Adapter, Computations
 from shop.monitoring import metrics, workers
 from tests.serving import wait_until
 
-__all__ = ["new_lease"]
-
 #: The operations of a backend for leases, and all others.
-LEASING = {"lease", "succeed", "store"}
-OPERATIONS = {*failsafe._FALLBACKS} - LEASING
+LEASING = {"lease", "replace", "store"}
+OPERATIONS = {*failsafe._NONE, *failsafe._FALSE, *failsafe._LISTS} - LEASING
 #: The failures in a row that open the breaker.
 FAILURES = failsafe.FAILURES
 #: The seconds that a lease lasts, and the longest wait of a caller.
-LEASE, WAIT = single_flight.LEASE, single_flight.WAIT
+LEASE, WAIT = leases.LEASE, leases.WAIT
 #: The seconds for which a backend keeps an entry longer than the cache serves it.
-SPARE = engine.SPARE
+SPARE = look.SPARE
 #: One look-up in so many is timed.
 TIMED = metrics.TIMED
 
@@ -38,14 +36,22 @@ TIMED = metrics.TIMED
 
 def guarded(backend: Any, leases: bool = True) -> Any:
     """Wrap a backend as the cache does; `leases` adds leases to a backend that has none."""
-    return failsafe.FailSafe(LocalLeases(backend) if leases else backend)
+    return Codec(failsafe.FailSafe(Adapter(backend) if leases else backend))
 
 
 def put_under(cache: Cache, app: Flask, front: Any) -> Any:
     """Make `cache` use `front`, which `guarded` returned; return the former one."""
     backends = app.extensions["cache"]
     before, backends[cache] = backends.get(cache), front
+    if isinstance(before, Codec) and isinstance(front, Codec):
+        for name in ("_prefix", "_secrets", "_as_they_are"):
+            setattr(front, name, getattr(before, name))
     return before
+
+
+def behind_breaker(cache: Cache) -> Any:
+    """Return the backend behind the breaker, with its leases."""
+    return cache.cache.backend.backend
 
 
 def backend_of(cache: Cache) -> Any:
@@ -94,34 +100,34 @@ def token_keys(cache: Cache, key: str) -> list[str]:
 
 def running(cache: Cache) -> dict[str, Any]:
     """Return the computations of `cache` in this process, by their leases."""
-    return dict(cache._flights._running)
+    return dict(cache.computations._running)
 
 
 def on_wait(patch: pytest.MonkeyPatch, tell: Callable[[], object]) -> None:
     """Call `tell` whenever a caller begins to wait for another one's computation."""
-    wait_for = SingleFlight.wait_for
+    wait_for = Computations.wait_for
 
-    def told(self: SingleFlight, *args: Any) -> None:
+    def told(self: Computations, *args: Any) -> None:
         tell()
         wait_for(self, *args)
 
-    patch.setattr(SingleFlight, "wait_for", told)
+    patch.setattr(Computations, "wait_for", told)
 
 
-def turn(cache: Cache, key: str) -> Turn:
-    """Return the turn of one more caller that misses a key."""
-    return Turn(cache._flights, key)
+def take_over(cache: Cache, key: str, lease: str) -> None:
+    """Replace a lease by another one about the same data."""
+    assert cache.cache.replace(key, lease, leases.new(lease), leases.LEASE)
 
 
 def lease_for(patch: pytest.MonkeyPatch, seconds: float) -> None:
     """Set how long a lease lasts."""
-    patch.setattr(single_flight, "LEASE", seconds)
+    patch.setattr(leases, "LEASE", seconds)
 
 
 def local_leases(cache: Cache) -> Any:
     """Return the leases that `guarded` added to the backend."""
-    front: Any = cache.cache
-    return front.backend._leases
+    adapter: Any = cache.cache.backend.backend
+    return adapter._leases
 
 
 # Single backends.
@@ -139,20 +145,15 @@ def prefix(cache: Cache) -> str:
 
 def signs_for_every_key(cache: Cache, key: str, value: Any) -> None:
     """Make a shared backend store `value`, signed for `key`, under every key."""
-    backend = backend_of(cache)
-    stored = backend._signer.dumps(f"{backend._prefix}{key}", value)
-    backend._signer.dumps = lambda key, value: stored
+    codec: Any = cache.cache
+    stored = codec._dump("set", key, value)
+    codec._dump = lambda *_: stored
 
 
-def plant(patch: pytest.MonkeyPatch, value: object, signed: bool) -> None:
-    """Make every cache store `value` instead of its own values, signed or not.
-
-    Does nothing where values do not leave the process: nobody can plant one there.
-    """
-    signing: Any = sys.modules.get("shop.caching.signing")
-    if signing:
-        sign = signing.Signer.dumps if signed else lambda self, key, value: pickle.dumps(value)
-        patch.setattr(signing.Signer, "dumps", lambda self, key, _: sign(self, key, value))
+def store_instead(patch: pytest.MonkeyPatch, value: Any, signed: bool) -> None:
+    """Make every cache store `value` instead of its own values, signed or as a mere pickle."""
+    dump = Codec._dump if signed else lambda _, __, ___, value: pickle.dumps(value)
+    patch.setattr(Codec, "_dump", lambda self, name, key, _: dump(self, name, key, value))
 
 
 def client(cache: Cache) -> Any:
@@ -187,5 +188,5 @@ def wait_to_write(patch: pytest.MonkeyPatch, backend: Any, seconds: float) -> No
 
 
 def slot(folder: Path) -> int:
-    """Return the slot of a new worker process."""
-    return workers._Process(folder).slot
+    """Return the slot that a new worker process takes."""
+    return workers.Slots(folder).own()

@@ -121,17 +121,21 @@ def test_an_error_reaches_its_own_caller_and_the_next_tries(
     assert len(tries) == 2
 
 
-def test_who_saw_two_others_fail_waits_for_no_third(cache: Cache) -> None:
+def test_who_saw_two_others_fail_waits_for_no_third(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In a queue the last would wait for as many as there are callers."""
-    backend: Any = cache.cache
-    turn = inside.turn(cache, "k")
-    leases, taken = [inside.new_lease("of the same data") for _ in range(3)], []
-    for lease in leases:
-        assert backend.lease("k", lease, 5) is None
-        taken.append(turn.take(backend, "of the same data", wait=False))
-        assert backend.succeed("k", lease, "", 0)
-    assert taken == [None, None, leases[2]]
-    assert not turn.ours
+    waits: list[str] = []
+
+    def fail(lease: str, *_: object) -> None:
+        waits.append(lease)  # it fails, and another caller takes the lease at once
+        inside.take_over(cache, "k", lease)
+
+    with cache.look("name", "k", 60) as first:
+        assert first.is_ours
+        monkeypatch.setattr(cache.computations, "wait_for", fail)
+        assert cache.get_or_set("k", lambda: "mine") == "mine"
+    assert len(waits) == 2
 
 
 def test_a_page_that_may_not_be_stored_makes_no_queue_and_is_not_shared(
@@ -315,16 +319,16 @@ def test_a_computation_longer_than_its_lease_is_not_done_twice(
 ) -> None:
     inside.lease_for(monkeypatch, 3.0)
     renewals = threading.Semaphore(0)
-    succeed = cache.cache.succeed  # type: ignore[attr-defined]
+    replace = cache.cache.replace
 
     def told(key: str, lease: str, successor: str, seconds: float) -> Any:
         try:
-            return succeed(key, lease, successor, seconds)
+            return replace(key, lease, successor, seconds)
         finally:
             if successor == lease:
                 renewals.release()
 
-    monkeypatch.setattr(cache.cache, "succeed", told)
+    monkeypatch.setattr(cache.cache, "replace", told)
     computed: list[int] = []
 
     def compute() -> int:

@@ -1,19 +1,26 @@
-"""Fixtures. `backend_settings`, with the real engine behind it, comes from `tests/backend.py`."""
+"""Fixtures. `tests/backend.py` has those that start the cache's engine.
+
+`tests/caching` and `tests/monitoring` belong to the template: `cruft update` keeps them current,
+and they need no route and no model. All other tests are yours.
+"""
 
 import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import pytest
 from flask import Flask
+from flask_caching.backends import SimpleCache
 
 from {{ cookiecutter.project_slug }} import create_app
 from {{ cookiecutter.project_slug }}.caching import cache as app_cache
+from {{ cookiecutter.project_slug }}.caching import events, failsafe
 from {{ cookiecutter.project_slug }}.caching.cache import Cache
-from {{ cookiecutter.project_slug }}.settings import Settings, load
+from {{ cookiecutter.project_slug }}.settings import load
 
 # Each fixture file beside this one.
 pytest_plugins = [
@@ -21,6 +28,8 @@ pytest_plugins = [
     for path in Path(__file__).parent.glob("[!_]*.py")
     if path.stem != "conftest" and not path.stem.startswith("test_")
 ]
+
+T = TypeVar("T")
 
 
 class Clock:
@@ -35,8 +44,34 @@ class Clock:
         self.now += seconds
 
 
+class Failing(SimpleCache):
+    """A backend that fails with `fault` while it is set, and notes each operation in `asked`."""
+
+    fault: ClassVar[Exception | None] = None
+    shared = True  # so that commands try to reach it
+    asked: ClassVar[list[str]] = []
+    #: The breaker's changes: "open" or "closed".
+    breaker: ClassVar[list[str]] = []
+
+
+def failing(operation: str) -> Callable[..., Any]:
+    """Return the method of `Failing` for an operation."""
+
+    def method(self: Failing, *args: Any, **kwargs: Any) -> Any:
+        self.asked.append(operation)
+        if self.fault is not None:
+            raise self.fault
+        return getattr(SimpleCache, operation)(self, *args, **kwargs)
+
+    return method
+
+
+for operation in ("get", "set", "add", "has", "delete", "clear"):
+    setattr(Failing, operation, failing(operation))
+
+
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a port that no process listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -44,25 +79,21 @@ def free_port() -> int:
 
 def wait_until(condition: Callable[[], bool]) -> None:
     """Return as soon as `condition()` is true; fail if it is not within half a minute."""
-    give_up = time.monotonic() + 30
+    deadline = time.monotonic() + 30
     while not condition():
-        assert time.monotonic() < give_up, "it has not come true"
+        assert time.monotonic() < deadline, "the condition is still false"
         time.sleep(0.005)
 
 
-def wait_until_closed(guarded: Any) -> None:
-    """Return when the breaker around a backend is closed and all is told of that."""
-    wait_until(lambda: not guarded.is_open)
-    if guarded._prober is not None:
-        guarded._prober.join(30)
+def in_threads(count: int, app: Flask, work: Callable[[], T]) -> list[T]:
+    """Call `work` in `count` threads at once, each with a context of `app`; return the results."""
 
+    def run(_: int) -> T:
+        with app.app_context():
+            return work()
 
-def backend_of(cache: Cache) -> Any:
-    """Return the backend itself, without what the cache puts around it."""
-    backend: Any = cache.cache
-    while hasattr(backend, "backend"):
-        backend = backend.backend
-    return backend
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(run, range(count)))
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +117,7 @@ def settings(backend_settings: dict[str, Any], tmp_path: Path) -> dict[str, Any]
     """Return the settings of an app with an empty cache."""
     return {
         "TESTING": True,
-        "SECRET_KEY": "for tests",
+        "SECRET_KEY": "a secret key for tests",
         "CACHE_KEY_PREFIX": f"test[*]{tmp_path.name}",
         **backend_settings,
     }
@@ -98,18 +129,40 @@ def app(settings: dict[str, Any]) -> Flask:
     return create_app(settings)
 
 
-@pytest.fixture
-def bare(settings: dict[str, Any], tmp_path: Path) -> Flask:
-    """Return an app without routes or cache, with the project's settings."""
-    bare = Flask("bare", instance_path=str(tmp_path))
-    bare.config.from_mapping(load(Settings, {"CACHE_DEFAULT_TIMEOUT": 300, **settings}))
+def bare_app(settings: dict[str, Any]) -> Flask:
+    """Return an app with these settings, but without routes and without a cache."""
+    bare = Flask("bare", instance_path=os.getcwd())
+    bare.config.from_mapping(load({"CACHE_DEFAULT_TIMEOUT": 300, **settings}))
     return bare
 
 
 @pytest.fixture
+def bare(settings: dict[str, Any]) -> Flask:
+    """Return an app without routes and without a cache."""
+    return bare_app(settings)
+
+
+@pytest.fixture
 def cache(bare: Flask, clock: Clock) -> Iterator[Cache]:
-    """Return an empty cache, bound to the app `bare`, whose time `clock` moves."""
+    """Return an empty cache of the app `bare`, whose time `clock` moves."""
     cache = Cache(bare)
     cache.clock = clock
     with bare.app_context():
         yield cache
+
+
+@pytest.fixture
+def failing_type(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Return the CACHE_TYPE of `Failing`, which works until a test sets its `fault`."""
+
+    def note(name: str, state: str, seconds: float) -> None:
+        Failing.breaker.append(state)
+
+    monkeypatch.setattr(failsafe, "PROBE", 0.01)
+    monkeypatch.setattr(Failing, "asked", [])
+    monkeypatch.setattr(Failing, "breaker", [])
+    events.breaker.subscribe(note)
+    yield f"{__name__}.Failing"
+    Failing.fault = None
+    wait_until(lambda: Failing.breaker[-1:] != ["open"])
+    events.breaker.unsubscribe(note)

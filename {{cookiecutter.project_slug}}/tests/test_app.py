@@ -6,19 +6,24 @@ from flask import Flask
 
 from {{ cookiecutter.project_slug }} import create_app
 from {{ cookiecutter.project_slug }}.caching import cache
-from {{ cookiecutter.project_slug }}.caching.backend import Backend
-
-from tests.conftest import backend_of
 
 
-def test_the_app_starts_and_does_not_know_every_path(app: Flask) -> None:
+def test_the_app_starts_and_answers_an_unknown_path_with_404(app: Flask) -> None:
     assert app.test_client().get("/no/such/page").status_code == 404
 
 
-def test_the_cache_is_the_chosen_backend_with_the_chosen_timeout(app: Flask) -> None:
+def test_the_app_has_a_cache_with_the_chosen_default_timeout(app: Flask) -> None:
+    assert app.config["CACHE_DEFAULT_TIMEOUT"] == {{ cookiecutter.default_timeout }}
     with app.app_context():
-        assert isinstance(backend_of(cache), Backend)
-        assert cache.cache.default_timeout == {{ cookiecutter.default_timeout }}
+        assert cache.set("k", "v", timeout=60)
+        assert cache.get("k") == "v"
+
+
+def test_the_app_is_monitored(settings: dict[str, Any]) -> None:
+    client = create_app(settings | {"MONITORING_PASSWORD": "p"}).test_client()
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/cache/stats").status_code == 401
+    assert client.get("/cache/stats", auth=("", "p")).status_code == 200
 
 
 def test_caching_can_be_switched_off(settings: dict[str, Any]) -> None:

@@ -11,14 +11,13 @@ from pathlib import Path
 import pytest
 
 from shop.caching.backend import Backend
-from shop.caching.signing import Signer
 from tests.engine import inside
 
 PROCESSES, KEYS, BOUND, BATCH = 8, 2000, 500, 50
 
 
 def make_backend(folder: Path, threshold: int = BOUND) -> Backend:
-    return Backend(folder, "app:1:", Signer(["secret"]), threshold=threshold, wait=60)
+    return Backend(folder, "app:1:", threshold=threshold, wait=60)
 
 
 def test_at_the_bound_the_expired_go_first_then_the_least_recently_used(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from flask import Flask
 
 from shop.caching.backend import Backend
 from shop.caching.cache import Cache
-from shop.settings import Settings, load
+from shop.settings import load
 from tests.engine import inside
 from tests.engine.fixtures import Clock
 from tests.engine.inside import backend_of
@@ -23,7 +23,7 @@ class Site:
     def __init__(self, folder: Path, settings: dict[str, Any], clock: Clock) -> None:
         self.folder = folder
         self.app = Flask("site")
-        self.app.config.from_mapping(load(Settings, {**settings, "CACHE_DIR": str(folder)}))
+        self.app.config.from_mapping(load({**settings, "CACHE_DIR": str(folder)}))
         self.cache = Cache(self.app)
         self.cache.clock = clock
         self.data = "old"

@@ -35,7 +35,7 @@ def scrape(app: Flask) -> dict[tuple[str, Labels], float]:
     with app.app_context():
         return {
             (sample.name, tuple(sample.labels.values())): sample.value
-            for metric in registry().collect()
+            for metric in registry.collect()
             for sample in metric.samples
         }
 
@@ -123,7 +123,7 @@ def test_their_names_and_labels_are_those_of_the_design(app: Flask) -> None:
     with app.app_context():
         labels = {
             sample.name: set(sample.labels) - {"le"}
-            for metric in registry().collect()
+            for metric in registry.collect()
             for sample in metric.samples
             if sample.name.startswith("cache_") and not sample.name.endswith("_created")
         }

@@ -191,7 +191,7 @@ def test_readyz_says_whether_the_cache_answers_and_is_no_error_if_not(app: Flask
     with faulty(app, ConnectionError("refused")) as backend:
         response = ask(app, "/readyz")
         assert response.status_code == 200
-        assert response.json == {"status": "degraded", "cache": "out of reach"}
+        assert response.json == {"status": "degraded", "cache": "unavailable"}
         assert backend.asked == 1
     assert ask(app, "/readyz").json == {"status": "ok", "cache": "ok"}
 
@@ -203,5 +203,5 @@ def test_readyz_does_not_wait_for_a_backend_that_is_left_alone(app: Flask) -> No
         for _ in range(3):
             response = ask(app, "/readyz")
             assert response.status_code == 200
-            assert response.json == {"status": "degraded", "cache": "out of reach"}
+            assert response.json == {"status": "degraded", "cache": "unavailable"}
         assert backend.asked == 1

@@ -14,7 +14,7 @@ from redis import Redis, exceptions
 
 from shop.caching.backend import Backend
 from shop.caching.cache import Cache
-from shop.settings import Settings, SettingsError, load
+from shop.settings import SettingsError, load
 from tests.engine import inside
 from tests.engine.inside import backend_of, prefix
 from tests.serving import redis_server
@@ -177,8 +177,8 @@ def test_a_password_and_a_database_come_with_the_url(bare: Flask, tmp_path: Path
         }.items():
             backend = Backend.factory(bare, bare.config | {"CACHE_REDIS_URL": url}, [], {})
             if works:
-                assert backend.set("k", "v")
-                assert backend.get("k") == "v"
+                assert backend.set("k", b"v")
+                assert backend.get("k") == b"v"
             else:
                 with pytest.raises(exceptions.AuthenticationError):
                     backend.get("k")
@@ -186,7 +186,7 @@ def test_a_password_and_a_database_come_with_the_url(bare: Flask, tmp_path: Path
 
 def test_a_url_that_cannot_be_read_is_named_and_its_password_is_not() -> None:
     with pytest.raises(SettingsError) as caught:
-        load(Settings, {"SECRET_KEY": "a", "CACHE_REDIS_URL": "redis://:pass/word@127.0.0.1/0"})
+        load({"SECRET_KEY": "a", "CACHE_REDIS_URL": "redis://:pass/word@127.0.0.1/0"})
     assert "FLASK_CACHE_REDIS_URL" in str(caught.value)
     assert "pass" not in str(caught.value).replace("password", "")
 

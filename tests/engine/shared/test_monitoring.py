@@ -73,7 +73,7 @@ def test_a_cache_out_of_reach_is_said_with_1(app: Flask, arguments: list[str]) -
     with faulty(app, ConnectionError("refused")):
         done = run(app, *arguments)
     assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr.startswith("Error: The cache is out of reach: ")
+    assert done.stderr.startswith("Error: The cache's backend is unavailable: ")
 
 
 def test_size_and_evictions_are_asked_for_at_each_scrape(

@@ -17,7 +17,7 @@ import pytest
 from flask import Flask
 
 from shop.caching.cache import Cache
-from shop.settings import Settings, load
+from shop.settings import load
 from tests.engine import inside
 from tests.serving import free_port, wait_until
 
@@ -28,7 +28,7 @@ def create_app() -> Flask:
     """Make the app that the workers serve: a page that takes until the test lets it go on."""
     folder = Path(os.environ["TEST_FOLDER"])
     app = Flask("workers")
-    app.config.from_mapping(load(Settings, json.loads((folder / "settings").read_text())))
+    app.config.from_mapping(load(json.loads((folder / "settings").read_text())))
     cache = Cache(app)
     inside.lease_for(pytest.MonkeyPatch(), 3.0)
 
