@@ -3,7 +3,7 @@ PORT ?= 5000
 OUT ?= ..
 BIN := .venv/bin
 
-.PHONY: help demo new test proof rules size bench lint clean
+.PHONY: help demo new test proof rules size mutants bench lint clean
 
 help: ## Show this
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -30,6 +30,9 @@ rules: .venv/installed ## Break rules of the README in a project: its own tests 
 size: .venv/installed ## Show how large generated projects are, beside their budget
 	@$(BIN)/python -m tests.size
 
+mutants: .venv/installed ## Break the engine in 60 small ways and see which tests notice
+	@$(BIN)/python -m tests.mutants
+
 bench: .venv/installed ## Measure generated projects beside stock Flask-Caching
 	@$(BIN)/python -m benchmarks
 
@@ -37,6 +40,7 @@ lint: .venv/installed
 	@$(BIN)/ruff check -q hooks tests benchmarks
 	@$(BIN)/ruff format -q --check hooks tests benchmarks
 	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/python -m tests.engine_types
 
 clean: ## Remove what the other targets made
 	rm -rf .venv build

@@ -5,12 +5,10 @@ import os
 import shutil
 import socket
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from importlib import import_module
 from multiprocessing import get_context
@@ -23,8 +21,8 @@ from werkzeug.test import create_environ
 from .apps import PATIENT, answer, our_app, settings
 from .measuring import Round, Row, lasting, rates, seconds_each
 from .pages import POSTS
-from .projects import TEMPLATE, Projects
-from .servers import free_port, redis_server, wait_for
+from .projects import Projects
+from .servers import granian, redis_server
 
 BACKENDS = ("memory", "disk", "redis")
 #: Of these hits one is timed, so a round has its share. Short rounds, which nothing interrupts.
@@ -111,7 +109,11 @@ def _switch() -> Callable[[bool], None]:
 
 def _served_hits(projects: Projects) -> Row:
     """Return the row of a hit over HTTP, from one worker that is served as by `make serve`."""
-    with _served(projects.bake("memory"), projects.scratch()) as port, ExitStack() as stack:
+    with ExitStack() as stack:
+        project, counts = projects.bake("memory"), str(projects.scratch())
+        factory = f"{__name__}:create_app"
+        served = granian(project, factory, threads=16, PROMETHEUS_MULTIPROC_DIR=counts)
+        port = stack.enter_context(served)
         connections = [stack.enter_context(_Connection(port)) for _ in range(CONNECTIONS)]
         hits = partial(_ask, connections)
         hits(True)  # once, so that all are hits from now on
@@ -173,24 +175,6 @@ class _Connection:
         if not chunk:
             raise AssertionError("the server has closed the connection")
         return chunk
-
-
-@contextmanager
-def _served(project: Path, folder: Path) -> Iterator[int]:
-    """Serve the app with one worker, which counts in `folder`; give the port."""
-    port = free_port()
-    command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--factory"]
-    command += [f"{__name__}:create_app", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--blocking-threads", "16", "--no-log"]
-    environment = {name: it for name, it in os.environ.items() if not name.startswith("FLASK_")}
-    environment["PYTHONPATH"] = f"{project / 'src'}{os.pathsep}{TEMPLATE}"
-    environment["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
-    with subprocess.Popen(command, cwd=project, env=environment) as process:
-        try:
-            wait_for(port, process)
-            yield port
-        finally:
-            process.terminate()
 
 
 def _scrapes(projects: Projects) -> list[Row]:

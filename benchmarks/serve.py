@@ -4,17 +4,14 @@ By wrk, if it is there. It takes some minutes, so it runs only when it is named.
 """
 
 import itertools
-import os
 import re
 import shutil
 import statistics
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
 from urllib.request import urlopen
 
@@ -22,8 +19,8 @@ from flask import Flask
 
 from .apps import our_app
 from .measuring import Row, duration
-from .projects import TEMPLATE, Projects
-from .servers import free_port, wait_for
+from .projects import Projects
+from .servers import granian
 
 THREADS = (1, 2, 4, 8, 16, 32)
 #: How long the slow request takes, in seconds. There is always one.
@@ -81,7 +78,8 @@ def measure(projects: Projects) -> list[Row]:
 
 def _round(projects: Projects, wrk: str, threads: int) -> list[Hits]:
     """Serve with so many threads and return what each number of clients meets."""
-    with _served(projects.bake("memory"), threads) as url:
+    with granian(projects.bake("memory"), f"{__name__}:create_app", threads) as port:
+        url = f"http://127.0.0.1:{port}"
         _get(f"{url}/page")  # from now on a hit
         with _slow_requests(f"{url}/slow"):
             return [_hits(wrk, connections, f"{url}/page") for connections in CONNECTIONS]
@@ -98,23 +96,6 @@ def _hits(wrk: str, connections: int, url: str) -> Hits:
     if latency is None or rate is None or errors:
         raise AssertionError(done.stdout)
     return Hits(float(latency[1]) * UNITS[latency[2]], float(rate[1]))
-
-
-@contextmanager
-def _served(project: Path, threads: int) -> Iterator[str]:
-    """Serve the app with one worker of `threads` threads."""
-    port = free_port()
-    command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--factory"]
-    command += [f"{__name__}:create_app", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--blocking-threads", str(threads), "--no-log"]
-    environment = {name: it for name, it in os.environ.items() if not name.startswith("FLASK_")}
-    environment["PYTHONPATH"] = f"{project / 'src'}{os.pathsep}{TEMPLATE}"
-    with subprocess.Popen(command, cwd=project, env=environment) as process:
-        try:
-            wait_for(port, process)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
 
 
 @contextmanager

@@ -1,13 +1,17 @@
-"""Cache servers of the measures' own, on free ports."""
+"""Servers of the measures' own, on free ports: Redis, and Granian for an app."""
 
+import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
+
+from .projects import TEMPLATE
 
 
 class Server(NamedTuple):
@@ -38,6 +42,23 @@ def redis_server(folder: Path) -> Iterator[Server]:
             yield Server(redis_url(port), process)
         finally:
             process.kill()  # also one that is stopped
+
+
+@contextmanager
+def granian(project: Path, factory: str, threads: int, **env: str) -> Iterator[int]:
+    """Serve the app that `factory` makes with one worker of `threads` threads; give its port."""
+    port = free_port()
+    command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--factory", factory]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--no-log"]
+    command += ["--workers", "1", "--blocking-threads", str(threads)]
+    environment = {name: it for name, it in os.environ.items() if not name.startswith("FLASK_")}
+    environment |= {"PYTHONPATH": f"{project / 'src'}{os.pathsep}{TEMPLATE}", **env}
+    with subprocess.Popen(command, cwd=project, env=environment) as process:
+        try:
+            wait_for(port, process)
+            yield port
+        finally:
+            process.terminate()
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:

@@ -3,13 +3,16 @@
 import contextlib
 import itertools
 import json
+import os
+import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from cookiecutter.main import cookiecutter
 
 ROOT = Path(__file__).parents[1]
 QUESTIONS: dict[str, Any] = json.loads((ROOT / "cookiecutter.json").read_text())
@@ -72,18 +75,20 @@ def each(combinations: list[Answers]) -> pytest.MarkDecorator:
 
 
 def bake_into(folder: Path, answers: Answers) -> Path:
-    """Bake a project in `folder`, for scripts: without hooks, without a trace elsewhere."""
-    config = folder / "cookiecutter.yaml"
-    config.write_text(f"replay_dir: '{folder}/replay'\ncookiecutters_dir: '{folder}/templates'\n")
-    project = cookiecutter(
-        str(ROOT),
-        no_input=True,
-        extra_context=answers.context,
-        output_dir=str(folder / answers.backend),
-        config_file=str(config),
-        accept_hooks=False,  # they check answers and print
+    """Return a project baked with hooks into `folder`; Cookiecutter's own files stay there too."""
+    project, own = folder / SLUG, folder / "cookiecutter"
+    shutil.rmtree(project, ignore_errors=True)  # or files that are no longer baked would stay
+    own.mkdir(parents=True, exist_ok=True)
+    config = own / "config.yaml"
+    config.write_text(f"replay_dir: '{own}'\ncookiecutters_dir: '{own}'\n")
+    subprocess.run(
+        [sys.executable, "-m", "cookiecutter", "--no-input", "-o", str(folder), str(ROOT)]
+        + [f"{name}={answer}" for name, answer in answers.context.items()],
+        env=os.environ | {"COOKIECUTTER_CONFIG": str(config), "TMPDIR": str(own)},
+        stdout=subprocess.DEVNULL,
+        check=True,
     )
-    return Path(project)
+    return project
 
 
 @contextlib.contextmanager

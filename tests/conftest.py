@@ -1,6 +1,6 @@
 """Fixtures, and the summary of what was checked."""
 
-from collections import Counter
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from tests.baking import ROOT, Answers, no_network
+
+#: It needs a project of one backend: `test_engine.py` runs it with each.
+collect_ignore = ["engine"]
 
 
 @pytest.fixture(scope="session")
@@ -37,29 +40,27 @@ def project(bake: Callable[..., Any]) -> Callable[[Answers], Path]:
     return project
 
 
-@pytest.fixture(scope="session")
-def claim(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> Callable[[str], bool]:
-    """`claim(name)` is True for the first of all processes that asks for `name`."""
-    folder = tmp_path_factory.getbasetemp().parent / f"claims-{testrun_uid}"
-    folder.mkdir(exist_ok=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Print what was checked, as the last line.
 
-    def claim(name: str) -> bool:
-        try:
-            (folder / name).touch(exist_ok=False)
-        except FileExistsError:
-            return False
-        return True
-
-    return claim
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print how many combinations were checked, by backend."""
-    counts = Counter(
-        f"{name}: {value}"
-        for report in terminalreporter.stats.get("passed", [])
-        for name, value in report.user_properties
+    A test that runs the tests of a project records `combination`, if it has one, and `suite`, the
+    last line that pytest printed there.
+    """
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is None:  # one of xdist's workers
+        return
+    reports = terminal.stats.get("passed", []) + terminal.stats.get("failed", [])
+    found = [pair for report in reports for pair in report.user_properties]
+    combinations = {value for name, value in found if name == "combination"}
+    suites = [str(value) for name, value in found if name == "suite"]
+    if not suites:
+        return
+    passed, skipped = (
+        sum(int(number) for suite in suites for number in re.findall(rf"(\d+) {what}", suite))
+        for what in ("passed", "skipped")
     )
-    terminalreporter.section("combinations of answers")
-    for line, count in sorted(counts.items()):
-        terminalreporter.write_line(f"{count:4} {line}")
+    skipped += len(terminal.stats.get("skipped", []))
+    terminal.write_line(
+        f"{len(combinations)} combinations baked, {len(suites)} suites of {passed:,} tests run, "
+        f"{skipped} tests skipped"
+    )

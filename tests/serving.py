@@ -27,12 +27,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+def wait_until(
+    condition: Callable[[], bool], what: str = "it has come true", seconds: float = 60
+) -> None:
     """Return as soon as `condition()` is true; fail if it is not within `seconds`."""
     give_up = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < give_up, f"{what}: not within {seconds} seconds"
-        time.sleep(0.02)
+        time.sleep(0.005)
 
 
 def listens(port: int) -> bool:
@@ -55,7 +57,9 @@ def get(url: str, password: str | None = PASSWORD) -> tuple[int, str]:
 
 
 @contextmanager
-def redis_server(folder: Path, port: int = 0) -> Iterator[tuple[int, "subprocess.Popen[bytes]"]]:
+def redis_server(
+    folder: Path, port: int = 0, *options: str
+) -> Iterator[tuple[int, "subprocess.Popen[bytes]"]]:
     """Run Redis or Valkey in `folder`; give its port and its process, which may be killed."""
     command = shutil.which("redis-server") or shutil.which("valkey-server")
     if command is None:
@@ -63,7 +67,7 @@ def redis_server(folder: Path, port: int = 0) -> Iterator[tuple[int, "subprocess
 
         command = str(_binary.get_binary_path())
     port = port or free_port()
-    arguments = [command, "--bind", "127.0.0.1", "--port", str(port), "--save", ""]
+    arguments = [command, "--bind", "127.0.0.1", "--port", str(port), "--save", "", *options]
     with subprocess.Popen(arguments, cwd=folder, stdout=subprocess.DEVNULL) as process:
         try:
             wait_until(lambda: listens(port), "Redis listens")

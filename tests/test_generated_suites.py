@@ -1,6 +1,5 @@
 """Every combination passes its own tests, against the real engine."""
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -9,55 +8,29 @@ from pathlib import Path
 
 import pytest
 
-from tests.baking import EDGES, PRODUCT, SLUG, Answers, each, files
-
-#: With so many different keys the bound of the memory backend is checked, once.
-MANY = "1_000_000"
-#: What the tests of the cache and of its monitoring run: where that is the same, one run speaks for
-#: all.
-SHARED = {
-    "tests/caching": (f"src/{SLUG}/caching/", f"src/{SLUG}/settings.py"),
-    "tests/monitoring": (
-        f"src/{SLUG}/caching/",
-        f"src/{SLUG}/monitoring/",
-        f"src/{SLUG}/settings.py",
-        f"src/{SLUG}/__init__.py",
-    ),
-}
+from tests.baking import EDGES, PRODUCT, SLUG, Answers, each
 
 
 @each(PRODUCT + EDGES)
 def test_a_project_passes_its_own_tests(
     answers: Answers,
     project: Callable[[Answers], Path],
-    claim: Callable[[str], bool],
     record_property: Callable[[str, object], None],
 ) -> None:
     root = project(answers)
-    shared = [tests for tests in SHARED if not claim(digest(root, tests))]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
-        + [f"--ignore={tests}" for tests in shared],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"],
         cwd=root,
         env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
-        | {"PYTHONPATH": str(root / "src")}
-        | ({"TEST_KEYS": MANY} if answers == PRODUCT[0] else {}),
+        | {"PYTHONPATH": str(root / "src")},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
     assert "skipped" not in done.stdout, done.stdout[-5000:]
-    record_property("backend", answers.backend)
-    for tests in SHARED:
-        record_property(tests, "shared, their code is the same" if tests in shared else "run")
-
-
-def digest(root: Path, tests: str) -> str:
-    """Return what tells the code that `tests` run from that of other projects."""
-    begin = (*SHARED[tests], f"{tests}/", "tests/conftest.py", "tests/backend.py")
-    under_test = {n: content for n, content in files(root).items() if n.startswith(begin)}
-    return hashlib.sha256(repr(under_test).encode()).hexdigest()
+    record_property("combination", str(answers))
+    record_property("suite", done.stdout.splitlines()[-1])
 
 
 @pytest.mark.parametrize("route", ["hello", "user", "daily_stats", "stats", "recent_posts"])

@@ -19,10 +19,10 @@ ALWAYS = """
     ops/grafana/dashboards/provider.yml ops/grafana/dashboards/cache.json
     src/shop/__init__.py src/shop/py.typed src/shop/settings.py
     src/shop/caching/__init__.py src/shop/caching/backend.py src/shop/caching/cache.py
-    src/shop/caching/cached.py src/shop/caching/entry.py src/shop/caching/keys.py
-    src/shop/caching/lru.py src/shop/caching/page.py
-    src/shop/caching/engine.py src/shop/caching/failsafe.py src/shop/caching/single_flight.py
-    src/shop/caching/events.py
+    src/shop/caching/codec.py src/shop/caching/entry.py src/shop/caching/events.py
+    src/shop/caching/failsafe.py src/shop/caching/functions.py src/shop/caching/keys.py
+    src/shop/caching/leases.py src/shop/caching/look.py src/shop/caching/lru.py
+    src/shop/caching/pages.py src/shop/caching/tags.py
     src/shop/monitoring/__init__.py src/shop/monitoring/commands.py src/shop/monitoring/metrics.py
     src/shop/monitoring/report.py src/shop/monitoring/usage.py src/shop/monitoring/views.py
     src/shop/monitoring/workers.py src/shop/monitoring/static/icon.svg
@@ -35,13 +35,13 @@ ALWAYS = """
     tests/monitoring/conftest.py tests/monitoring/test_commands.py
     tests/monitoring/test_metrics.py tests/monitoring/test_views.py
 """
-SHARED = ["src/shop/caching/signing.py", "tests/caching/test_processes.py"]
-OF_BACKEND: dict[str, list[str]] = {"memory": [], "disk": SHARED, "redis": SHARED}
 
 
 def expected(answers: Answers) -> set[str]:
     """Return the files that a project with these answers has."""
-    names = {*ALWAYS.split(), *OF_BACKEND[answers.backend]}
+    names = set(ALWAYS.split())
+    if QUESTIONS["_backends"][answers.backend]["shared"]:
+        names.add("tests/caching/test_processes.py")
     for route in answers.routes:
         names |= {f"src/shop/routes/{route}.py", f"tests/routes/test_{route}.py"}
     if answers.database:

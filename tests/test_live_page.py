@@ -214,7 +214,7 @@ def test_its_picture_grows_where_there_are_look_ups(served: Served, live: Live) 
     expect(page.locator("#latency .dashed.dot")).to_have_count(1)  # stored once
     # Its name tells what it shows to those who cannot see it.
     expect(page.get_by_role("img", name="Hit rate in percent")).to_have_accessible_name(
-        re.compile(r"over time\. last 100\.0 %, all in all 66\.7 %$")
+        re.compile(r"over time\. last 100\.0 %, overall 66\.7 %$")
     )
 
 
@@ -260,7 +260,7 @@ def test_it_shows_the_open_breaker_until_it_closes(served: Served, live: Live) -
     served.redis.kill()
     served.redis.wait()
     served.visit(*["/?breaker"] * 20)
-    expect(breaker).to_contain_text("its server is down, or out of reach")
+    expect(breaker).to_contain_text("the server is down or unreachable")
     expect(total(page, "Breaker")).to_have_text("open")
     served.start_redis()
     expect(breaker).to_have_count(0)
@@ -286,7 +286,7 @@ def test_it_goes_on_when_the_server_is_back(
         expect(page.get_by_role("status")).to_have_text("Updated every 0.2 seconds.")
         # It has begun to count anew, and the page remembers what was before.
         expect(cell(page, "hello.hello", "Hits")).to_have_text("1")
-        expect(page.locator("#rate-now")).to_have_text("last 100.0 %, all in all 90.9 %")
+        expect(page.locator("#rate-now")).to_have_text("last 100.0 %, overall 90.9 %")
     live.errors[:] = [error for error in live.errors if "Failed to load resource" not in error]
 
 

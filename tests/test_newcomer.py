@@ -134,7 +134,7 @@ def test_make_new_passes_arguments_on(tmp_path: Path) -> None:
         check=True,
     )
     assert "cd kiosk" in done.stdout
-    assert "CACHE_DIR" in (tmp_path / "kiosk/src/kiosk/caching/backend.py").read_text()
+    assert "CACHE_DIR" in (tmp_path / "kiosk/src/kiosk/settings.py").read_text()
 
 
 def test_make_of_a_project_lists_what_it_can_do(bake: Callable[..., object]) -> None:

@@ -262,9 +262,9 @@ def test_a_server_begins_with_nothing_of_those_before(
 
 #: A process that counts, without a server: it evaluates what it reads, and prints what that gives.
 PROCESS = f"""
-import os, sys
+import os, signal, sys, threading
 from {SLUG} import create_app
-from {SLUG}.caching import cache
+from {SLUG}.caching import cache, events
 
 app = create_app()
 
@@ -303,6 +303,29 @@ def fork(*visits):
                 os._exit(0)
     for _ in visits:
         os.read(done, 1)
+
+
+def fork_while_counting(children):
+    end, counted = threading.Event(), []
+
+    def count():
+        while not end.is_set():
+            events.put("here", "stored")
+            counted.append("here")
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    for _ in range(children):
+        child = os.fork()
+        if not child:
+            signal.alarm(10)  # ends a child that waits for a lock
+            events.put("there", "stored")
+            os._exit(0)
+        if os.waitpid(child, 0)[1] == 0:
+            counted.append("there")
+    end.set()
+    thread.join()
+    return len(counted), counted.count("there")
 
 
 def remember(user):
@@ -430,6 +453,16 @@ def test_workers_that_are_forked_after_the_app_was_loaded_count_for_themselves(
         by_slot = lookups_by_slot(tmp_path / "metrics")
         assert sorted(by_slot.values()) == [3, 5, 7, 2 + 11]
         assert set(by_slot) == slots(tmp_path / "metrics") == {0, 1, 2, 3}
+
+
+def test_a_process_that_forks_while_one_of_its_threads_counts_loses_nothing(
+    project: Callable[[Answers], Path], tmp_path: Path
+) -> None:
+    with Process(project(Answers("disk", ("hello",))), tmp_path) as parent:
+        counted, children = parent.tell("fork_while_counting", 10)
+        assert children == 10
+        assert parent.sees("cache_puts_total") == counted
+        assert slots(tmp_path / "metrics") == {0, 1}
 
 
 def import_app(root: Path, cwd: Path, folder: str) -> "subprocess.CompletedProcess[str]":

@@ -1,4 +1,22 @@
-"""Caching: import `cache` wherever something is worth keeping, `LRUCache` for a small local one."""
+"""Caching: import `cache` wherever something is worth keeping, `LRUCache` for a small local one.
+
+This folder is the template's: `cruft update` keeps it current, and the template's tests prove it.
+
+A cached page or function, from the outside in:
+
+    cache.py      the methods that an app calls: get, set, get_or_set, cached, memoize, invalidate
+    pages.py      one page: whether it may be kept, its key, the answer on a hit and on a miss
+    functions.py  one function: its key and its results
+    look.py       one look-up: a hit, or a wait for another's computation, or compute and store
+    tags.py       the tokens that make an entry invalid when its tag is dropped
+    leases.py     one computes while the others wait
+    codec.py      values to stored bytes, signed, and back
+    failsafe.py   the breaker: a failing backend is a miss
+    backend.py    the engine that was chosen
+
+`keys.py` makes keys, `entry.py` says what is stored with a value, `events.py` tells subscribers
+what the cache does, and `lru.py` is the small LRU.
+"""
 
 from .cache import Cache
 from .lru import LRUCache

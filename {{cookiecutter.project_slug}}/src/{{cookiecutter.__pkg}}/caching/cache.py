@@ -1,40 +1,74 @@
-"""The cache that the app uses: Flask-Caching's, with keys, pages and tags that are safe."""
+"""The cache that the app calls: Flask-Caching's, with keys, pages and tags that are safe."""
 
+import hashlib
+import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import events, keys
-from .cached import Options, decorate
-from .engine import SPARE, Engine
-from .entry import Computed, Entry, Seconds, Timeout, seconds
-from .single_flight import ABOUT, LEASE, new_lease
+from flask import Flask, request_started
+from flask_caching.backends import NullCache, SimpleCache
+
+from . import events, keys, leases, pages
+from .codec import Codec
+from .entry import Entry, Seconds, Timeout, seconds
+from .failsafe import FailSafe
+from .functions import Options
+from .look import SPARE, Engine
+from .tags import key as tag_key
 
 if TYPE_CHECKING:
     from flask_caching import P, R, _CachedFunction, _MemoizedFunction
 
 
-def names(given: Iterable[str]) -> tuple[str, ...]:
-    """Return names as a tuple; a string, such as the ("posts") of a forgotten comma, is one."""
-    return (given,) if isinstance(given, str) else tuple(given)
-
-
 class Cache(Engine):
-    """A `flask_caching.Cache` whose `cached` is safe to write without thought.
+    """A `flask_caching.Cache` whose decorators are safe to use without further thought.
 
-    What differs from Flask-Caching stands in the README under "Differences from Flask-Caching".
+    `docs/caching.md` lists the differences from Flask-Caching.
     """
 
-    # What stock Flask-Caching has, with expiry judged by our clock.
+    def init_app(self, app: Flask, config: dict[str, Any] | None = None) -> None:
+        """Bind the cache to `app`, as Flask-Caching does.
+
+        Every key begins with CACHE_KEY_PREFIX and CACHE_VERSION; in debug also with a token of
+        this process, so that the pages of an edited template do not outlive a restart. Raises
+        ValueError if values must be signed and there is no SECRET_KEY.
+        """
+        if not (config is None or isinstance(config, dict)):
+            raise ValueError("`config` must be an instance of dict or None")
+        merged = {**app.config, **(self.config or {}), **(config or {})}
+        parts = [merged.get("CACHE_KEY_PREFIX") or app.name, merged.get("CACHE_VERSION", "1")]
+        if app.debug:
+            parts.append(secrets.token_hex(4))
+        prefix = "".join(f"{part}:" for part in parts)
+        app.config["CACHE_MAX_PAGE_BYTES"] = merged.get("CACHE_MAX_PAGE_BYTES", 1_000_000)
+        # As safe as Flask-Caching's SHA-256, and much faster as long as the app needs no OpenSSL.
+        app.config.setdefault("CACHE_HASH_METHOD", hashlib.blake2s)
+        request_started.connect(pages.forget_cookies, app)
+        super().init_app(app, {**(config or {}), "CACHE_KEY_PREFIX": prefix})
+        backend: Any = app.extensions["cache"][self]
+        signing: list[str] = []
+        if getattr(backend, "shared", True):
+            in_process = isinstance(backend, (SimpleCache, NullCache))
+            secret = merged.get("SECRET_KEY") or (in_process and secrets.token_hex())
+            if not secret:
+                raise ValueError("SECRET_KEY is missing, and cached values are signed with it")
+            signing = [secret, *(merged.get("SECRET_KEY_FALLBACKS") or [])]
+        if not hasattr(backend, "lease"):
+            backend = leases.Adapter(backend)
+        text = bool(merged.get("CACHE_SERIALIZER"))
+        app.extensions["cache"][self] = Codec(FailSafe(backend), prefix, signing, text)
+
+    # The methods of Flask-Caching, with expiry judged by our clock.
 
     def get(self, key: str) -> Any:
-        """Return the value of `key`, None if there is none."""
+        """Return the value of `key`, None on a miss."""
         return self.get_many(key)[0]
 
     def get_many(self, *names: str) -> list[Any]:
         """Return the value of each key, None where there is none."""
         began = time.perf_counter()
-        found = self._find(names)[0]
+        found = self.find(self.cache, names)[0]
         took = (time.perf_counter() - began) / (len(found) or 1)
         for entry in found:
             events.lookup(events.DIRECT, "miss" if entry is None else "hit", took)
@@ -46,54 +80,50 @@ class Cache(Engine):
 
     def has(self, key: str) -> bool:
         """Tell whether `key` has a value, None included."""
-        return self._find([key])[0][0] is not None
+        return self.find(self.cache, (key,))[0][0] is not None
 
     def set(self, key: str, value: Any, timeout: Seconds | None = None) -> bool:
         """Store `value` for `timeout` seconds; 0 means for ever, None CACHE_DEFAULT_TIMEOUT.
 
         False if it could not be stored.
         """
-        stored = bool(self.cache.set(key, *self._stored(value, timeout)))
+        stored = self.cache.set(key, *self._entry(value, timeout))
         if stored:
             events.put(events.DIRECT, "stored")
         return stored
 
     def set_many(self, mapping: Mapping[str, Any], timeout: Seconds | None = None) -> list[Any]:
         """Store several values as `set` does; return the keys that were stored."""
-        stored = {key: self._stored(value, timeout) for key, value in mapping.items()}
+        entries = {key: self._entry(value, timeout) for key, value in mapping.items()}
         done: set[str] = set()
-        for keep in {keep for _, keep in stored.values()}:
-            some = {key: value for key, (value, its) in stored.items() if its == keep}
-            done.update(self.cache.set_many(some, keep))
+        for lifetime in {lifetime for _, lifetime in entries.values()}:
+            some = {key: entry for key, (entry, its) in entries.items() if its == lifetime}
+            done.update(self.cache.set_many(some, lifetime))
         for _ in done:
             events.put(events.DIRECT, "stored")
         return [key for key in mapping if key in done]
 
     def add(self, key: str, value: Any, timeout: Seconds | None = None) -> bool:
         """Store `value` unless `key` has one already; True if it was stored. One caller wins."""
-        stored, keep = self._stored(value, timeout)
-        if self.cache.add(key, stored, keep):
+        backend, (entry, lifetime) = self.cache, self._entry(value, timeout)
+        added = backend.add(key, entry, lifetime)
+        if not added and not self.has(key):
+            # The value there may have expired by our clock. Under a lease nobody else replaces it.
+            lease, is_ours = self.computations.take(backend, key, "add".ljust(leases.ABOUT))
+            if is_ours:
+                added = not self.has(key) and backend.store(key, entry, lifetime, lease)
+                backend.replace(key, lease, leases.ENDED, leases.PASS)
+                self.computations.end(lease)
+        if added:
             events.put(events.DIRECT, "stored")
-            return True
-        # What is there may have expired by our clock. Under a lease nobody else replaces it.
-        backend: Any = self.cache
-        lease = new_lease("add".ljust(ABOUT))
-        if self.has(key) or backend.lease(key, lease, LEASE) is not None:
-            return False
-        if self.has(key):
-            backend.succeed(key, lease, "", 0)
-            return False
-        if not backend.store(key, stored, keep, lease):
-            return False
-        events.put(events.DIRECT, "stored")
-        return True
+        return added
 
     def inc(self, key: str, delta: int = 1) -> int | None:
         """Add `delta` to the integer under `key`, from 0 if there is none, and return the sum.
 
-        None if the backend is out of reach.
+        None if the backend is unavailable.
         """
-        return self.cache.inc(key, delta)
+        return self.cache.inc(key, delta)  # type: ignore[no-any-return]
 
     def dec(self, key: str, delta: int = 1) -> int | None:
         """Subtract `delta` as `inc` adds it."""
@@ -106,8 +136,6 @@ class Cache(Engine):
     def unlink(self, *names: str) -> list[str]:
         """Drop the keys as `delete_many` does."""
         return self.delete_many(*names)
-
-    # The engine: look up, compute once, store.
 
     def get_or_set(
         self,
@@ -126,31 +154,32 @@ class Cache(Engine):
         0 means for ever, None CACHE_DEFAULT_TIMEOUT. None is a value like any other.
         Raises what `compute` raises; nothing is stored then.
         """
-        tags = names(tags)
+        tag_keys = tuple(map(tag_key, dict.fromkeys(keys.names(tags))))
         name = keys.name_of(compute)
-        return self.load(name, key, lambda: Computed(compute()), timeout, tags, stale).entry.value
+        with self.look(name, key, timeout, tag_keys, seconds(stale)) as look:
+            return look.store(compute()) if look.entry is None else look.entry.value
 
     def invalidate(self, *tags: str) -> bool:
         """Make every entry with one of `tags` a miss, at once, in every process that shares it.
 
-        Also an entry that is still being computed, from data that may be older than this call.
-        False if the backend is out of reach: this process then clears the app's entries when it
-        answers again, before anything is served from it.
+        This includes entries that are still being computed, from data that may be older than this
+        call. False if the backend is unavailable: this process then clears the app's entries
+        before it uses the backend again.
         """
-        return self.cache.delete_many(*map(keys.tag_key, tags)) is not None
+        return self.cache.delete_many(*map(tag_key, tags)) is not None
 
-    def _stored(self, value: Any, timeout: Seconds | None) -> tuple[Any, int]:
-        """Return what `set` and `add` give to the backend, and for how many seconds.
+    def _entry(self, value: Any, timeout: Seconds | None) -> tuple[Any, int]:
+        """Return what `set` and `add` store, and for how many seconds.
 
         Integers stay bare, so that the backend can count on them.
         """
-        expires = self._expires(timeout)
-        keep = self._keep(expires)
+        expires = self.expiry(timeout)
+        lifetime = self.lifetime(expires)
         if type(value) is int:
-            return value, keep and keep - SPARE  # nobody but the backend judges its expiry
-        return tuple(Entry(value, self.clock(), expires)), keep
+            return value, lifetime and lifetime - SPARE  # only the backend judges its expiry
+        return tuple(Entry(value, self.clock(), expires)), lifetime
 
-    # The decorator.
+    # The decorators.
 
     def cached(
         self,
@@ -181,25 +210,7 @@ class Cache(Engine):
         order), `vary` the request headers that matter, and `private_key` gives the owner of a
         private page, such as the user's id.
         """
-        options = Options(
-            timeout=timeout,
-            key_prefix=key_prefix,
-            unless=unless,
-            forced_update=forced_update,
-            is_stale=is_stale,
-            response_filter=response_filter,
-            sort_query=query_string,
-            hash_method=hash_method,
-            make_cache_key=make_cache_key,
-            source_check=source_check,
-            hit_header=bool(response_hit_indication),
-            query=None if query is None else tuple(sorted(names(query))),
-            vary=tuple(sorted(name.lower() for name in names(vary))),
-            tags=names(tags),
-            stale=seconds(stale),
-            private_key=private_key,
-        )
-        return lambda function: decorate(self, function, options)
+        return _decorator(self, locals())
 
     def memoize(
         self,
@@ -223,20 +234,8 @@ class Cache(Engine):
         `get_or_set`. Arguments count by their pickles, or by `__caching_id__()` where they have
         it, and for `self` too. On the current request's view it is `cached`, with its rules.
         """
-        options = Options(
-            timeout=timeout,
-            make_name=make_name or str,
-            unless=unless,
-            forced_update=forced_update,
-            is_stale=is_stale,
-            response_filter=response_filter,
-            hash_method=hash_method,
-            source_check=source_check,
-            ignore=frozenset(names(args_to_ignore or ())),
-            tags=names(tags),
-            stale=seconds(stale),
-        )
-        return lambda function: decorate(self, function, options)
+        make_name = make_name or str
+        return _decorator(self, locals())
 
     def delete_cached(self, f: Any, *args: Any, **kwargs: Any) -> bool:
         """Drop what `cached` keeps for a call of the function `f` with these arguments.
@@ -249,7 +248,7 @@ class Cache(Engine):
         """Drop what `memoize` keeps for a call of `f`, or without arguments all of it.
 
         Reached through an instance, `f` is the method of that instance alone. False if the backend
-        is out of reach. Raises TypeError for what is no memoized function.
+        is unavailable. Raises TypeError unless `memoize` decorates `f`.
         """
         if not hasattr(f, "delete_memoized"):
             raise TypeError(f"delete_memoized takes a function that memoize decorates, not {f!r}")
@@ -259,8 +258,14 @@ class Cache(Engine):
         if owner is not None and not (args and args[0] is owner):
             args = (owner, *args)
         call = f.make_cache_key(f.uncached, *args, **kwargs)
-        return self.cache.delete_many(call, keys.tag_key(call)) is not None
+        return self.cache.delete_many(call, tag_key(call)) is not None
 
     def delete_memoized_verhash(self, f: Any, *args: Any) -> bool:  # type: ignore[override]
         """Drop all that `memoize` keeps for `f`."""
         return self.delete_memoized(f)
+
+
+def _decorator(cache: Cache, parameters: dict[str, Any]) -> Callable[[Callable[..., Any]], Any]:
+    """Return the decorator for the parameters of `cached` or `memoize`."""
+    options = Options(**{name: parameters[name] for name in parameters if name != "self"})
+    return lambda function: pages.decorate(cache, function, options)

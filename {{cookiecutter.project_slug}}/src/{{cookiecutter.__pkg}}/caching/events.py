@@ -1,21 +1,22 @@
-"""What the cache does, told to whoever subscribes: for metrics, logs or any other system.
+"""Events: the cache tells its subscribers what it does, for metrics, logs or any other system.
 
     from .caching import events
 
     @events.lookup.subscribe
     def log(name: str, result: str, seconds: float) -> None: ...
 
-Each kind of event below says what its `name` and `result` are; `seconds` is how long it took, 0
-where no time is taken. A subscriber is called at once, by the thread in which it happened: what
-takes long belongs into a queue, and one of `lookup`, `load`, `put` or `operation` that uses the
-cache itself would be told of that again. One that raises is logged and harms nothing.
+Each kind of event below documents its `name` and `result`; `seconds` is how long it took, 0 where
+nothing is timed. Subscribers are called at once, in the thread of the event: put slow work into a
+queue. A subscriber of `lookup`, `load`, `put` or `operation` that uses the cache causes further
+events. One that raises is logged and does no harm.
 
-The name of a cache is the endpoint of a page, the dotted name of any other function, that of the
-computing function for `get_or_set`, and `direct` for `get`, `set` and `add`. It is never a key.
+The name of a cache is the endpoint of a page, the dotted name of any other function, the name of
+the computing function for `get_or_set`, and `direct` for `get`, `set` and `add`. It is never a key.
 """
 
 import logging
 from collections.abc import Callable
+from itertools import cycle
 from typing import TypeVar
 
 logger = logging.getLogger(__name__)
@@ -23,18 +24,18 @@ logger = logging.getLogger(__name__)
 Subscriber = Callable[[str, str, float], object]
 S = TypeVar("S", bound=Subscriber)
 
-#: The name of the cache for what is read and stored by key.
+#: The name of the cache for values that are read and stored by key.
 DIRECT = "direct"
 
 
 class Event:
-    """One kind of event, and who wants to know of it. Call it to tell them."""
+    """One kind of event and its subscribers. Call it to tell them."""
 
     def __init__(self) -> None:
         self._subscribers: tuple[Subscriber, ...] = ()
 
     def subscribe(self, subscriber: S) -> S:
-        """Call `subscriber(name, result, seconds)` at each event from now on; once, if it is twice.
+        """Call `subscriber(name, result, seconds)` at each event; once, if it subscribes twice.
 
         Returns it, so this is a decorator as well.
         """
@@ -43,11 +44,11 @@ class Event:
         return subscriber
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
-        """Call `subscriber` no more."""
+        """Stop calling `subscriber`."""
         self._subscribers = tuple(s for s in self._subscribers if s != subscriber)
 
     def __call__(self, name: str, result: str, seconds: float = 0.0) -> None:
-        """Tell the subscribers, each whatever becomes of the others."""
+        """Tell every subscriber, even if another one raises."""
         for subscriber in self._subscribers:
             try:
                 subscriber(name, result, seconds)
@@ -55,9 +56,17 @@ class Event:
                 logger.exception("A subscriber of the cache's events failed: %r", subscriber)
 
 
-#: A cache was asked. The result is `hit`, `miss`, or `stale` for an old value that was served. Who
-#: waited for the computation of another and was given its value had a hit. Not told if a callable
-#: of the caller's raised before that was known, such as one for the timeout.
+def one_in(count: int) -> Callable[[], bool]:
+    """Return a function that is True in one of `count` calls, the third to begin with.
+
+    For what is too frequent to be timed each time; the first calls may open connections.
+    """
+    return cycle([False, False, True] + [False] * (count - 3)).__next__
+
+
+#: A look-up. The result is `hit`, `miss`, or `stale` for an old value that was served. A caller
+#: that waited for another's computation and was given its value had a hit. Not told if one of the
+#: caller's own callables raised before, such as one for the timeout.
 lookup = Event()
 #: A value was computed after a miss. The result is `stored`, `error`, or why it was not stored.
 load = Event()
@@ -66,10 +75,9 @@ bypass = Event()
 #: A value was stored by its key. The result is `stored`.
 put = Event()
 #: The backend was asked. The name is the operation, such as `get`, the result `ok` or `error`. Of
-#: the operations `get` and `get_many` that went well only one in 32 is told, or timing them would
-#: cost as much as they do.
+#: successful `get`, `get_many` and `lease` only one in 32 is told.
 operation = Event()
-#: The backend is left alone from now on, or in use again. The result is `open` or `closed`.
+#: The breaker opened or closed. The result is `open` or `closed`.
 breaker = Event()
 #: A stored value does not verify or cannot be read. The result is the reason.
 corrupt = Event()

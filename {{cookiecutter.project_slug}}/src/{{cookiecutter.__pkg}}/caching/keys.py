@@ -1,11 +1,10 @@
-"""Keys that never collide: whatever tells two values apart goes in, and a hash comes out."""
+"""Keys that never collide: everything that tells two values apart goes in, a hash comes out."""
 
 import functools
-import hashlib
 import inspect
 import io
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from flask_caching.utils import get_function_parameters
@@ -14,12 +13,17 @@ Hash = Callable[[bytes], Any]
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """Return the dotted name of a function or class, or of what a partial or an object calls."""
+    """Return the dotted name of a function or class, or of the one behind a partial or object."""
     while isinstance(function, functools.partial):
         function = function.func
     if not hasattr(function, "__qualname__"):
         function = type(function)
     return f"{function.__module__}.{function.__qualname__}"
+
+
+def names(given: Iterable[str]) -> tuple[str, ...]:
+    """Return names as a tuple; a string, such as the ("posts") of a forgotten comma, is one."""
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def hashed(kind: str, parts: tuple[Any, ...], hash_method: Hash) -> str:
@@ -30,17 +34,11 @@ def hashed(kind: str, parts: tuple[Any, ...], hash_method: Hash) -> str:
     return f"{kind}:{hash_method(ascii(parts).encode()).hexdigest()}"
 
 
-@functools.lru_cache(maxsize=1024)
-def tag_key(tag: str) -> str:
-    """Return the key that the token of `tag` stands under, which no key of a user's can be."""
-    return hashed("tag", (tag,), hashlib.blake2s)
-
-
 class _Pickler(pickle.Pickler):
     def persistent_id(self, value: Any) -> Any:
-        """Return what stands for `value`; None for its pickle.
+        """Return what replaces `value` in the pickle, None to pickle it as usual.
 
-        The `__caching_id__()` of an object whose class has one, and a set's members in one order.
+        That is its `__caching_id__()` if its class has one, and a set's members in one order.
         """
         if type(value) in (set, frozenset):
             return type(value), sorted(map(pickled, value))

@@ -1,116 +1,65 @@
-"""What is counted, in the terms of Micrometer and Prometheus, from the events of the cache.
+"""The metrics, in the terms of Micrometer and Prometheus, counted from the events of the cache.
 
-From its import on it counts for all apps of the process. No label holds a key, a path or a user:
-only names that stand in the code, and reasons.
+They count for all apps of the process. No label holds a key, a path or a user: only names from the
+code, and reasons.
 """
 
 import functools
-from collections.abc import Callable
-from itertools import cycle
-from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Summary
 
 from ..caching import events
 from . import usage, workers
 
-#: So seldom is a hit timed: timing each would cost as much as it does.
+#: One hit in so many is timed, like one `get` of the backend: timing each would cost as much.
 TIMED = 32
+#: The upper bounds of the histograms, in seconds.
+STEPS = (0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
 
 GETS = Counter("cache_gets", "Look-ups of a cache: hit, miss or stale.", ["cache", "result"])
-BYPASSES = Counter(
-    "cache_bypasses", "What went past a cache or could not be stored, and why.", ["cache", "reason"]
-)
+BYPASSES = Counter("cache_bypasses", "Calls not cached, by reason.", ["cache", "reason"])
 PUTS = Counter("cache_puts", "Values that were stored.")
 CORRUPT = Counter("cache_corrupt", "Stored values that do not verify or cannot be read.")
 ERRORS = Counter("cache_errors", "Operations of the backend that failed.")
-BREAKER = Gauge(
-    "cache_breaker_open",
-    "1 while the backend fails and is left alone.",
-    multiprocess_mode="livemax",
-)
-HIT_SECONDS = Summary(
-    "cache_hit_seconds", f"The time that one hit in {TIMED} took to be found.", ["cache"]
-)
-LOAD_SECONDS = Histogram(
-    "cache_load_seconds",
-    "The time that computing a value took after a miss.",
-    ["cache"],
-    buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10),
-)
+BREAKER = Gauge("cache_breaker_open", "1 if the breaker is open.", multiprocess_mode="livemax")
+HIT_SECONDS = Summary("cache_hit_seconds", f"Time of a hit, of one in {TIMED}.", ["cache"])
+LOAD_SECONDS = Histogram("cache_load_seconds", "Time of a miss.", ["cache"], buckets=STEPS[4:])
 OPERATION_SECONDS = Histogram(
-    "cache_operation_seconds",
-    "The time that an operation of the backend took; one in 32 for get and get_many.",
-    ["operation"],
-    buckets=(0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1),
+    "cache_operation_seconds", "Time of an operation.", ["operation"], buckets=STEPS[:-2]
 )
 
-
-# Finding the child of a metric by its labels costs as much again as counting: each is found once.
-
-
-@functools.cache
-def _counted(name: str, result: str) -> tuple[Callable[[float], None], Callable[[], bool], Any]:
-    # Past the checks of `Counter.inc`, which take as long as counting: every hit pays for them.
-    inc = GETS.labels(name, result)._value.inc
-    # The first may open a connection: the second is timed.
-    is_timed = cycle([False, result != "miss"] + [False] * (TIMED - 2))
-    return inc, is_timed.__next__, HIT_SECONDS.labels(name).observe
-
-
-@functools.cache
-def _child(metric: Any, *labels: str) -> Any:
-    return metric.labels(*labels)
+# Finding a metric by its labels costs as much as counting, and each hit pays for it.
+_gets = functools.cache(GETS.labels)
+_is_timed = functools.cache(lambda name, result: events.one_in(TIMED))
 
 
 @events.lookup.subscribe
 def _lookup(name: str, result: str, seconds: float) -> None:
-    inc, is_timed, observe = _counted(name, result)
-    inc(1)
-    if is_timed():
-        observe(seconds)
+    _gets(name, result).inc()
+    if result != "miss" and _is_timed(name, result)():
+        HIT_SECONDS.labels(name).observe(seconds)
 
 
 @events.load.subscribe
 def _load(name: str, result: str, seconds: float) -> None:
-    _child(LOAD_SECONDS, name).observe(seconds)
-    if result == "stored":
-        PUTS.inc()
-    else:
-        _child(BYPASSES, name, result).inc()
-
-
-@events.bypass.subscribe
-def _bypass(name: str, reason: str, _: float) -> None:
-    _child(BYPASSES, name, reason).inc()
-
-
-@events.put.subscribe
-def _put(*_: object) -> None:
-    PUTS.inc()
+    LOAD_SECONDS.labels(name).observe(seconds)
+    counter = PUTS if result == "stored" else BYPASSES.labels(name, result)
+    counter.inc()
 
 
 @events.operation.subscribe
 def _operation(name: str, result: str, seconds: float) -> None:
-    _child(OPERATION_SECONDS, name).observe(seconds)
+    OPERATION_SECONDS.labels(name).observe(seconds)
     if result == "error":
         ERRORS.inc()
 
 
-@events.breaker.subscribe
-def _breaker(_: str, state: str, __: float) -> None:
-    BREAKER.set(state == "open")
+events.bypass.subscribe(lambda name, reason, _: BYPASSES.labels(name, reason).inc())
+events.put.subscribe(lambda *_: PUTS.inc())
+events.corrupt.subscribe(lambda *_: CORRUPT.inc())
+events.breaker.subscribe(lambda _, state, __: BREAKER.set(state == "open"))
 
-
-@events.corrupt.subscribe
-def _corrupt(*_: object) -> None:
-    CORRUPT.inc()
-
-
-def registry() -> CollectorRegistry:
-    """Return all there is to scrape now, over all worker processes."""
-    found = CollectorRegistry()
-    if not workers.register(found):
-        found.register(REGISTRY)
-    usage.register(found)
-    return found
+#: All that is counted, over all worker processes; it is read when it is collected.
+registry = CollectorRegistry()
+registry.register(workers.slots or REGISTRY)
+registry.register(usage)

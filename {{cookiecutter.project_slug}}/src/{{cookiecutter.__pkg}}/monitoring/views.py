@@ -1,7 +1,6 @@
-"""What is shown over HTTP, which changes nothing: metrics, the live page, its numbers, health."""
+"""Monitoring over HTTP, which changes nothing: metrics, the live page, its numbers, health."""
 
 import hmac
-from typing import Any
 
 from flask import Blueprint, Response, abort, current_app, request
 from flask.typing import ResponseReturnValue
@@ -11,11 +10,16 @@ from ..caching import cache
 from . import report
 from .metrics import registry
 
-#: Everything on the page is from here: no other host, no inline script, no frame around it.
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+CHALLENGE = {"WWW-Authenticate": 'Basic realm="monitoring", charset="UTF-8"'}  # RFC 7617
 
 bp = Blueprint("monitoring", __name__, static_folder="static", static_url_path="/cache/static")
 health = Blueprint("health", __name__)
@@ -23,32 +27,25 @@ health = Blueprint("health", __name__)
 
 @bp.before_request
 def require_password() -> ResponseReturnValue | None:
-    """Let in whoever has MONITORING_PASSWORD, by HTTP Basic, or anybody in debug.
+    """Ask for MONITORING_PASSWORD by HTTP Basic, with any user name, except in debug mode.
 
-    401 for a wrong one; 404 if there is none, as long as the app is not in debug any more.
+    Answers 401 without the right password. Raises 404 if none is set.
     """
     password = current_app.config["MONITORING_PASSWORD"]
-    if current_app.debug:
-        return None
-    if not password:
+    given = request.authorization and request.authorization.password
+    if not password and not current_app.debug:
         abort(404)
-    given = request.authorization
-    said = given.password if given is not None and given.type == "basic" else None
-    # In constant time, so that a guess is not told how much of it is right.
-    if said is not None and hmac.compare_digest(said.encode(), password.encode()):
+    # In constant time, so that the time tells nothing about the password.
+    if current_app.debug or hmac.compare_digest((given or "").encode(), password.encode()):
         return None
-    challenge = {"WWW-Authenticate": 'Basic realm="monitoring", charset="UTF-8"'}  # RFC 7617
-    return "The password is in MONITORING_PASSWORD; any user name will do.\n", 401, challenge
+    return "The password is MONITORING_PASSWORD, with any user name.\n", 401, CHALLENGE
 
 
 @bp.after_request
 @health.after_request
-def keep_to_itself(response: Response) -> Response:
-    """Keep what is shown out of caches and frames, and other content out of the page."""
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["Content-Security-Policy"] = POLICY
-    response.headers["Referrer-Policy"] = "no-referrer"
-    response.headers["X-Content-Type-Options"] = "nosniff"
+def set_headers(response: Response) -> Response:
+    """Keep answers out of caches and frames, and other content out of the page."""
+    response.headers.update(HEADERS)
     return response
 
 
@@ -56,34 +53,26 @@ def keep_to_itself(response: Response) -> Response:
 def metrics() -> ResponseReturnValue:
     """Show the metrics of all worker processes, in the format that the scraper asks for."""
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-    return encode(registry()), {"Content-Type": content_type}
+    return encode(registry), {"Content-Type": content_type}
 
 
-@bp.get("/cache/")
-def page() -> Response:
-    """Show the live page."""
-    return bp.send_static_file("index.html")
-
-
-@bp.get("/cache/stats")
-def numbers() -> dict[str, Any]:
-    """Show the numbers of the live page."""
-    return report.read()
+bp.add_url_rule("/cache/", "page", lambda: bp.send_static_file("index.html"))
+bp.add_url_rule("/cache/stats", "stats", report.read)
 
 
 @health.get("/healthz")
 def healthz() -> dict[str, str]:
-    """Say that the process answers; touches nothing."""
+    """Say that the process answers, without using the cache."""
     return {"status": "ok"}
 
 
 @health.get("/readyz")
 def readyz() -> dict[str, str]:
-    """Say whether the cache answers, too. 200 also if it does not: the app still serves."""
+    """Say whether the backend answers. 200 also if not: the app serves without it."""
     backend = current_app.extensions["cache"][cache]
     if hasattr(backend, "ping"):
         answers = backend.ping() is not None
-    else:  # one of Flask-Caching's: when asking it fails three times, the breaker tells
+    else:  # one of Flask-Caching's: if it fails three times the breaker opens
         backend.has("readyz")
         answers = not backend.is_open
-    return {"status": "ok" if answers else "degraded", "cache": "ok" if answers else "out of reach"}
+    return {"status": "ok" if answers else "degraded", "cache": "ok" if answers else "unavailable"}

@@ -1,0 +1,1 @@
+"""The proof of `caching/` and `monitoring/`, run against a generated project of each backend."""

@@ -1,0 +1,42 @@
+"""Puts a project of one backend, with every route, where the tests import it from.
+
+`pytest tests/engine --backend redis` bakes it; with `--project=PATH` it is one that is there.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.baking import BACKENDS, QUESTIONS, ROUTES, SLUG, Answers, bake_into
+
+#: The folders with tests of some backends only, and which these are.
+OF_SOME = {backend: {backend} for backend in BACKENDS} | {
+    "shared": {name for name, facts in QUESTIONS["_backends"].items() if facts["shared"]}
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--backend", choices=BACKENDS, default="memory", help="the engine under test")
+    parser.addoption("--project", type=Path, help="a baked project of that backend")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    backend = config.getoption("backend")
+    project = config.getoption("project")
+    if project is None:
+        folder = config._tmp_path_factory.mktemp("project")  # type: ignore[attr-defined]
+        project = bake_into(folder, Answers(backend, tuple(ROUTES)))
+    source = project.resolve() / "src"
+    assert source.joinpath(SLUG, "caching").is_dir(), f"{project} is no project called {SLUG}"
+    sys.path.insert(0, str(source))
+    os.environ["PYTHONPATH"] = str(source)  # for the processes that tests start
+    config.addinivalue_line("filterwarnings", "error")
+    for module in ("fixtures", f"{backend}.backend"):  # they import the project
+        config.pluginmanager.import_plugin(f"tests.engine.{module}")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    of = OF_SOME.get(collection_path.name)
+    return True if of is not None and config.getoption("backend") not in of else None

@@ -1,0 +1,262 @@
+"""What every backend promises. Point `backend_settings` at one of your own to check it."""
+
+import dataclasses
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from shop.caching.cache import Cache
+from tests.engine.fixtures import Clock
+
+
+@dataclasses.dataclass
+class Point:
+    """A value of a class of its own."""
+
+    x: int
+    y: int
+
+
+VALUES = [
+    None,
+    False,
+    True,
+    0,
+    -5,
+    2**80,
+    1.5,
+    "",
+    "text \N{SNOWMAN}",
+    b"",
+    b"\x00\xff",
+    (),
+    (1, "a", None, 0.0),
+    [1, [2]],
+    {"a": {"b": (1, 2)}},
+    {1, 2},
+    timedelta(seconds=1),
+    Point(1, 2),
+    "x" * 2_000_000,
+]
+KEYS = [
+    "k",
+    "with space",
+    "line\r\nbreak",
+    "nul\x00",
+    "\N{SNOWMAN}",
+    "%s",
+    "*",
+    "[a]",
+    "k" * 10_000,
+]
+
+
+def together(count: int, work: Callable[[int], Any]) -> list[Any]:
+    """Run `work(number)` in `count` threads that start at once; return what each returned."""
+    start = threading.Barrier(count)
+    results: list[Any] = [None] * count
+
+    def run(number: int) -> None:
+        start.wait()
+        results[number] = work(number)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def test_a_key_without_a_value_is_a_miss(cache: Cache) -> None:
+    assert cache.get("k") is None
+    assert not cache.has("k")
+    assert cache.get_many("k", "l") == [None, None]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda v: repr(v)[:20])
+def test_a_value_comes_back_as_it_was(cache: Cache, value: Any) -> None:
+    assert cache.set("k", value)
+    assert cache.get("k") == value
+    assert type(cache.get("k")) is type(value)
+    assert cache.has("k")
+
+
+@pytest.mark.parametrize("key", KEYS, ids=ascii)
+def test_a_key_may_be_any_text(cache: Cache, key: str) -> None:
+    cache.set(key, 1)
+    cache.set(key + "x", 2)
+    assert cache.get_many(key, key + "x") == [1, 2]
+    assert cache.delete(key)
+    assert cache.get_many(key, key + "x") == [None, 2]
+
+
+def test_set_replaces_the_value_and_its_timeout(cache: Cache, clock: Clock) -> None:
+    cache.set("k", "old", timeout=10)
+    cache.set("k", "new", timeout=100)
+    clock.forward(50)
+    assert cache.get("k") == "new"
+
+
+def test_a_value_is_a_miss_from_its_timeout_on(cache: Cache, clock: Clock) -> None:
+    cache.set("k", "v", timeout=10)
+    clock.forward(9.9)
+    assert cache.get("k") == "v"
+    clock.forward(0.1)
+    assert cache.get("k") is None
+    assert not cache.has("k")
+    assert cache.get_many("k", "l") == [None, None]
+
+
+def test_a_timeout_may_be_a_timedelta(cache: Cache, clock: Clock) -> None:
+    cache.set("k", "v", timeout=timedelta(minutes=1))
+    clock.forward(59)
+    assert cache.get("k") == "v"
+    clock.forward(1)
+    assert cache.get("k") is None
+
+
+def test_timeout_0_never_expires(cache: Cache, clock: Clock) -> None:
+    cache.set("k", "v", timeout=0)
+    clock.forward(100 * 365 * 86400)
+    assert cache.get("k") == "v"
+
+
+def test_a_timeout_of_years_is_no_date_in_the_past(cache: Cache) -> None:
+    cache.set("k", "v", timeout=31536000)
+    assert cache.get("k") == "v"
+
+
+def test_no_timeout_is_the_default_timeout(bare: Flask, clock: Clock) -> None:
+    bare.config["CACHE_DEFAULT_TIMEOUT"] = 60
+    cache = Cache(bare)
+    cache.clock = clock
+    with bare.app_context():
+        cache.set("k", "v")
+        clock.forward(59)
+        assert cache.get("k") == "v"
+        clock.forward(1)
+        assert cache.get("k") is None
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), float("inf"), timedelta(seconds=-1)])
+def test_a_timeout_that_is_no_time_is_refused(cache: Cache, timeout: Any) -> None:
+    with pytest.raises(ValueError, match="such as 300"):
+        cache.set("k", "v", timeout=timeout)
+    assert not cache.has("k")
+
+
+@pytest.mark.parametrize("timeout", ["60", True, object()])
+def test_a_timeout_that_is_no_number_is_refused(cache: Cache, timeout: Any) -> None:
+    with pytest.raises(TypeError, match="such as 300"):
+        cache.set("k", "v", timeout=timeout)
+
+
+def test_whoever_changes_a_value_does_not_change_the_cached_one(cache: Cache) -> None:
+    value = {"list": [1]}
+    cache.set("k", value)
+    value["list"].append(2)
+    cache.get("k")["list"].append(3)
+    assert cache.get("k") == {"list": [1]}
+
+
+def test_a_value_that_cannot_be_pickled_is_logged_and_fails_nothing(
+    cache: Cache, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(5):
+        assert not cache.set("k", threading.Lock())
+        assert not cache.add("k", threading.Lock())
+    assert "cannot be cached" in caplog.text
+    assert not cache.has("k")
+    assert cache.set("k", "v")
+
+
+def test_add_stores_only_what_is_missing_or_expired(cache: Cache, clock: Clock) -> None:
+    assert cache.add("k", None, timeout=10)
+    assert not cache.add("k", "second")
+    assert cache.get("k") is None
+    assert cache.has("k")
+    clock.forward(10)
+    assert cache.add("k", "third")
+    assert cache.get("k") == "third"
+
+
+def test_delete_tells_whether_there_was_something(cache: Cache) -> None:
+    cache.set("k", "v")
+    assert cache.delete("k")
+    assert not cache.delete("k")
+    assert not cache.has("k")
+
+
+def test_several_keys_at_once(cache: Cache, clock: Clock) -> None:
+    assert cache.set_many({"a": 1, "b": [2], "c": None}, timeout=10) == ["a", "b", "c"]
+    assert cache.get_many("c", "b", "a", "nothing") == [None, [2], 1, None]
+    assert cache.get_dict("a", "nothing") == {"a": 1, "nothing": None}
+    assert cache.delete_many("a", "nothing") == ["a", "nothing"]
+    assert not cache.has("a")
+    clock.forward(10)
+    assert not cache.has("b")
+
+
+def test_none_of_several_keys(cache: Cache) -> None:
+    assert cache.set_many({}) == []
+    assert cache.get_many() == []
+    assert cache.get_dict() == {}
+    assert cache.delete_many() == []
+
+
+def test_inc_and_dec_count_from_0_or_from_what_was_set(cache: Cache) -> None:
+    assert cache.inc("n") == 1
+    assert cache.inc("n", 41) == 42
+    assert cache.dec("n", 2) == 40
+    assert cache.dec("m") == -1
+    assert cache.get("n") == 40
+    cache.set("n", 7)
+    assert cache.inc("n") == 8
+
+
+def test_inc_does_not_touch_what_is_no_integer(cache: Cache) -> None:
+    cache.set("k", "text")
+    with pytest.raises(Exception, match="integer"):
+        cache.inc("k")
+    assert cache.get("k") == "text"
+
+
+def test_threads_lose_no_inc(cache: Cache, bare: Flask) -> None:
+    def work(_: int) -> None:
+        with bare.app_context():
+            for _ in range(50):
+                cache.inc("n")
+
+    together(8, work)
+    assert cache.get("n") == 400
+
+
+def test_of_threads_that_add_one_wins(cache: Cache, bare: Flask) -> None:
+    def work(number: int) -> int:
+        with bare.app_context():
+            return sum(cache.add(f"k{round_}", number) for round_ in range(50))
+
+    assert sum(together(8, work)) == 50
+
+
+def test_clear_drops_everything(cache: Cache) -> None:
+    names = [f"k{n}" for n in range(600)]
+    cache.set_many(dict.fromkeys(names, "v"))
+    assert cache.clear()
+    assert not any(cache.get_many(*names))
+
+
+def test_clear_leaves_other_apps_alone(cache: Cache, bare: Flask) -> None:
+    # Were the prefix of `cache` taken for a pattern, it would match the second of these.
+    prefix = bare.config["CACHE_KEY_PREFIX"]
+    for neighbour in (prefix + "2", prefix.replace("[*]", "*"), prefix[:-1]):
+        bare.config["CACHE_KEY_PREFIX"] = neighbour
+        other = Cache(bare)
+        other.set("k", neighbour)
+        cache.clear()
+        assert other.get("k") == neighbour

@@ -1,0 +1,154 @@
+"""Codec: turns values into what a backend stores, and back.
+
+Values that leave the process are pickles. Loading a pickle can run code, so anyone who can write to
+the cache's server or file could run code here. Each is therefore signed, and the signature checked
+before anything is unpickled.
+"""
+
+import functools
+import hashlib
+import hmac
+import logging
+import pickle
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from . import events
+
+logger = logging.getLogger(__name__)
+
+_SIZE = 32  # bytes of a signature
+#: Keyed BLAKE2b (RFC 7693).
+_signature = functools.partial(hashlib.blake2b, digest_size=_SIZE)
+
+
+class Codec:
+    """The face of a backend, and what `cache.cache` is: it takes and gives any value.
+
+    Within the process, immutable tuples are stored as they are, all else as pickles, so that each
+    caller gets a copy. With `secrets` values are signed pickles: the first secret signs, each of
+    them verifies. With `text` these are text, for a serializer such as JSON. Integers always stay
+    bare, for the backend to count on.
+
+    Timeouts are whole seconds, 0 for ever, None for the backend's default. A value that cannot be
+    pickled is logged and not stored; one that does not verify or cannot be read is a miss.
+    """
+
+    def __init__(
+        self,
+        backend: Any,
+        prefix: str = "",
+        secrets: Iterable[str | bytes] = (),
+        text: bool = False,
+    ) -> None:
+        self.backend, self._text = backend, text
+        self.default_timeout: int = backend.default_timeout
+        for name in ("inc", "delete", "delete_many", "clear", "lease", "replace"):
+            setattr(self, name, getattr(backend, name))  # a step less than `__getattr__`
+        self._prefix = prefix
+        # Derived keys: they sign nothing but cached values, sessions least of all.
+        self._secrets = [
+            hmac.digest(s.encode() if isinstance(s, str) else s, b"cached values", "sha256")
+            for s in secrets
+        ]
+        self._as_they_are = {int, type(None)} if self._secrets else {int, type(None), tuple}
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever takes no value is the backend's."""
+        return getattr(self.backend, name)
+
+    def get(self, key: str) -> Any:
+        """Return the value of `key`, None on a miss."""
+        stored = self.backend.get(key)
+        return stored if type(stored) in self._as_they_are else self._load(key, stored)
+
+    def get_many(self, *keys: str) -> list[Any]:
+        """Return the value of each key, None where there is none, by one command."""
+        found: list[Any] = self.backend.get_many(*keys)
+        for at, stored in enumerate(found):
+            if type(stored) not in self._as_they_are:
+                found[at] = self._load(keys[at], stored)
+        return found
+
+    def has(self, key: str) -> bool:
+        """Tell whether `key` has a value."""
+        return self.get(key) is not None
+
+    def set(self, key: str, value: Any, timeout: int | None = None) -> bool:
+        """Store `value` and end the lease on `key`; False if it could not be stored."""
+        return self._put("set", key, value, timeout)
+
+    def add(self, key: str, value: Any, timeout: int | None = None) -> bool:
+        """Store `value` unless `key` has one; True if it was stored. One caller wins."""
+        return self._put("add", key, value, timeout)
+
+    def store(self, key: str, value: Any, timeout: int, lease: str) -> bool:
+        """Store `value` and end the lease on `key`, if that is still `lease`."""
+        return self._put("store", key, value, timeout, lease)
+
+    def set_many(self, mapping: Mapping[str, Any], timeout: int | None = None) -> list[str]:
+        """Store values as `set` does, by one command; return the keys that were stored."""
+        dumped = {key: self._dump("set_many", key, value) for key, value in mapping.items()}
+        stored = {key: data for key, data in dumped.items() if data is not None}
+        timeout = self.default_timeout if timeout is None else timeout
+        return list(self.backend.set_many(stored, timeout))
+
+    def dec(self, key: str, delta: int = 1) -> int | None:
+        """Subtract `delta` as `inc` adds it."""
+        return self.inc(key, -delta)  # type: ignore[no-any-return]
+
+    def _put(self, operation: str, key: str, value: Any, timeout: int | None, *lease: str) -> bool:
+        stored, put = self._dump(operation, key, value), getattr(self.backend, operation)
+        timeout = self.default_timeout if timeout is None else timeout
+        return stored is not None and bool(put(key, stored, timeout, *lease))
+
+    def _dump(self, operation: str, key: str, value: Any) -> Any:
+        """Return what to store for `value`, None if it cannot be pickled."""
+        if type(value) is int and -(2**63) <= value < 2**63:
+            return value
+        try:
+            if not self._secrets:
+                fits = type(value) is tuple and _immutable(value)
+                return value if fits else pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+            # With its key, so that it cannot be moved to another one.
+            pickled = pickle.dumps((self._prefix + key, value), pickle.HIGHEST_PROTOCOL)
+        except Exception as error:
+            events.operation(operation, "error")
+            logger.error("A value cannot be cached: %r under %.200r", error, key)
+            return None
+        signed = _signature(pickled, key=self._secrets[0]).digest() + pickled
+        return signed.decode("latin-1") if self._text else signed
+
+    def _load(self, key: str, stored: Any) -> Any:
+        """Return the value that was stored under `key`, None if it is not one of ours."""
+        if isinstance(stored, str) and self._text:
+            stored = stored.encode("latin-1", "ignore")
+        if not isinstance(stored, bytes):
+            return _corrupt("does not verify", key)
+        signature, pickled = stored[:_SIZE], stored[_SIZE:]
+        for secret in self._secrets:
+            if hmac.compare_digest(signature, _signature(pickled, key=secret).digest()):
+                break
+        else:
+            if self._secrets:
+                return _corrupt("does not verify", key)
+            pickled = stored
+        try:
+            value = pickle.loads(pickled)
+            if self._secrets:
+                stored_under, value = value
+        except Exception:  # an older release may have stored anything
+            return _corrupt("cannot be read", key)
+        moved = self._secrets and stored_under != self._prefix + key
+        return _corrupt("was moved to another key", key) if moved else value
+
+
+def _immutable(value: Any) -> bool:
+    if type(value) in (tuple, frozenset):
+        return all(map(_immutable, value))
+    return value is None or type(value) in (str, bytes, int, float, bool, complex)
+
+
+def _corrupt(reason: str, key: str) -> None:
+    logger.warning("A cached value %s and counts as a miss: %s", reason, key)
+    events.corrupt("value", reason)

@@ -1,0 +1,196 @@
+"""Leases: of all callers that miss a key at once one computes, and the others wait for its value.
+
+The one that computes holds a lease in the backend, so this works over threads, processes and hosts.
+A lease is also the permission to store: `delete` and `clear` drop it, so that a value computed from
+older data is not stored. So does `set`, whose value is newer.
+"""
+
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from flask_caching.backends.nullcache import NullCache
+
+logger = logging.getLogger(__name__)
+
+#: How many seconds a lease lasts. It is renewed three times as often, so it ends only if its holder
+#: dies.
+LEASE = 5.0
+#: How many seconds a caller waits at most before it computes itself.
+WAIT = 30.0
+#: For how many seconds nobody waits after a result that was not stored.
+PASS = 5.0
+#: For how many computations without a stored value a caller waits. In a queue the last would wait
+#: for as many as there are callers.
+PATIENCE = 2
+#: A lease begins with this many characters that tell which data it is about: the tokens of tags. A
+#: lease about other data, from before an invalidation, is in nobody's way.
+ABOUT = 16
+
+
+#: Ends a lease that it replaces, because it is about no data.
+ENDED = "ended"
+
+
+def new(about: str, kind: str = "lease") -> str:
+    """Return a new lease for a computation from the data called `about`."""
+    return f"{about[:ABOUT]}:{kind}:{secrets.token_hex(8)}"
+
+
+class Computations:
+    """The computations of this process: their leases are renewed until they end."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._renewer: threading.Thread | None = None
+        # lease -> (backend, key, set when the computation has ended)
+        self._running: dict[str, tuple[Any, str, threading.Event]] = {}
+
+    def take(self, backend: Any, key: str, about: str) -> tuple[str, bool]:
+        """Take the lease on `key`, for a computation from the data called `about`.
+
+        Return the lease and whether it is ours; otherwise it is the one that is in the way. Ours is
+        renewed until `end(lease)`.
+        """
+        lease = new(about)
+        held: str | None = backend.lease(key, lease, LEASE)
+        if held is not None:
+            return held, False
+        if self._pid != os.getpid():  # forked: the parent's computations are not ours to renew
+            self._reset()
+        with self._lock:
+            self._running[lease] = (backend, key, threading.Event())
+            if self._renewer is None:
+                renewer = threading.Thread(target=self._renew, daemon=True)
+                try:
+                    renewer.start()
+                    self._renewer = renewer
+                except RuntimeError:  # no more threads: the lease ends by itself
+                    logger.warning("There is no thread to renew leases with")
+        return lease, True
+
+    def end(self, lease: str) -> None:
+        """Wake the callers of this process that wait for the computation under `lease`."""
+        with self._lock:
+            _, _, ended = self._running.pop(lease, (None, None, None))
+        if ended is not None:  # None if this process was forked meanwhile
+            ended.set()
+
+    def wait_for(self, lease: str, seconds: float, pause: float) -> None:
+        """Wait until the computation under `lease` may have ended, at most `seconds`."""
+        _, _, ended = self._running.get(lease, (None, None, None))
+        if ended is not None:
+            ended.wait(min(seconds, 0.5))  # in steps, because the lease may have been lost
+        else:
+            time.sleep(min(seconds, pause))
+
+    def _renew(self) -> None:
+        while True:
+            time.sleep(LEASE / 3)
+            with self._lock:
+                if not self._running:
+                    self._renewer = None
+                    return
+                running = list(self._running.items())
+            for lease, (backend, key, _) in running:  # harmless for one that has ended since
+                try:
+                    backend.replace(key, lease, lease, LEASE)
+                except Exception:
+                    logger.exception("A lease could not be renewed: %s", key)
+
+
+class LocalLeases:
+    """Leases that hold within this process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        # key -> (lease, when it ends by time.monotonic()), the first to end first
+        self._leases: dict[str, tuple[str, float]] = {}
+
+    def lease(self, key: str, lease: str, seconds: float) -> str | None:
+        """Take the lease on `key`; None if it is ours now, else the one that is in the way."""
+        now = time.monotonic()
+        with self.lock:
+            while self._leases and (first := next(iter(self._leases.items())))[1][1] <= now:
+                del self._leases[first[0]]
+            held, _ = self._leases.get(key, ("", 0))
+            if held[:ABOUT] == lease[:ABOUT]:
+                return held
+            self.drop(key)
+            self._leases[key] = lease, now + seconds
+            return None
+
+    def replace(self, key: str, lease: str, successor: str, seconds: float) -> bool:
+        """Replace the lease on `key`, if it is still `lease`, by `successor`, perhaps the same."""
+        with self.lock:
+            if not self.holds(key, lease):
+                return False
+            self.drop(key)
+            self._leases[key] = successor, time.monotonic() + seconds
+            return True
+
+    def holds(self, key: str, lease: str) -> bool:
+        """Tell whether the lease on `key` is `lease`."""
+        return self._leases.get(key, ("", 0))[0] == lease
+
+    def drop(self, *keys: str) -> bool:
+        """End the leases on the keys; True."""
+        with self.lock:
+            for key in keys:
+                self._leases.pop(key, None)
+        return True
+
+
+class Adapter(LocalLeases):
+    """A backend without leases of its own, such as Flask-Caching's, with leases in this process."""
+
+    def __init__(self, backend: Any) -> None:
+        super().__init__()
+        self.backend = backend
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the backend's."""
+        return getattr(self.backend, name)
+
+    def lease(self, key: str, lease: str, seconds: float) -> str | None:
+        """Take the lease on `key`; None if it is ours now, else the one that is in the way."""
+        if isinstance(self.backend, NullCache):  # it keeps no value that one could wait for
+            return f"{lease[:ABOUT]}:pass:"
+        return super().lease(key, lease, seconds)
+
+    def store(self, key: str, value: Any, timeout: int, lease: str) -> bool:
+        """Store `value` and end the lease on `key`, if it is still `lease`."""
+        with self.lock:
+            stored = self.holds(key, lease) and self.backend.set(key, value, timeout)
+            return bool(stored) and self.drop(key)  # not before: a failure leaves a mark
+
+    def set(self, key: str, value: Any, timeout: int) -> bool:
+        """Store `value` and end the lease on `key`."""
+        with self.lock:
+            return self.drop(key) and bool(self.backend.set(key, value, timeout))
+
+    def set_many(self, mapping: Mapping[str, Any], timeout: int) -> list[str]:
+        """Store values as `set` does; return the keys that were stored."""
+        return [key for key, value in mapping.items() if self.set(key, value, timeout)]
+
+    def delete_many(self, *keys: str) -> list[str]:
+        """Drop keys as `delete` does; return them."""
+        for key in keys:
+            self.delete(key)
+        return list(keys)
+
+    def delete(self, key: str) -> bool:
+        """Drop `key` and the lease on it; True if there was a value."""
+        return self.drop(key) and bool(self.backend.delete(key))
+
+    def clear(self) -> bool:
+        """Drop everything."""
+        return self.drop(*list(self._leases)) and bool(self.backend.clear())

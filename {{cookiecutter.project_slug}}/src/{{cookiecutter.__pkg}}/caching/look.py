@@ -1,0 +1,214 @@
+"""One look-up, from top to bottom: a hit, or a wait, or compute and store."""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import flask_caching
+from flask import current_app
+
+from . import events, leases, tags
+from .codec import Codec
+from .entry import Entry, Seconds, Timeout, seconds
+
+T = TypeVar("T")
+
+#: How many seconds longer the backend keeps an entry than it is fresh, which our clock decides.
+SPARE = 60
+
+
+class Engine(flask_caching.Cache):
+    """The part of `Cache` that looks up and stores."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        #: Gives the time that decides expiry, in seconds since the epoch; tests move it.
+        self.clock: Callable[[], float] = time.time
+        self.computations = leases.Computations()
+        super().__init__(*args, **kwargs)
+
+    @property
+    def cache(self) -> Codec:  # type: ignore[override]
+        """The current app's backend, else that of the app that this was made for."""
+        try:
+            # Flask's `current_app` would look the app up for each attribute.
+            app = current_app._get_current_object()  # type: ignore[attr-defined]
+        except RuntimeError:
+            app = self.app
+        found: Codec = app.extensions["cache"][self]
+        return found
+
+    def look(self, *args: Any, **kwargs: Any) -> "Look":
+        """Return a `Look` with these arguments.
+
+        with cache.look("name", "key", timeout=60) as look:
+            value = look.store(compute()) if look.entry is None else look.entry.value
+        """
+        return Look(self, *args, **kwargs)
+
+    def find(
+        self,
+        backend: Codec,
+        names: tuple[str, ...],
+        tag_keys: tuple[str, ...] = (),
+        stale: float = 0,
+        *,
+        bare: bool = True,
+    ) -> tuple[list[Entry | None], dict[str, Entry | None]]:
+        """Return the valid entry of each key, and what is stored under each tag's key.
+
+        One command to the backend; a second one only for entries with further tags. With `bare`, a
+        value that is stored without its times, such as an integer to count on, is an entry as well.
+        """
+        several = len(names) + len(tag_keys) > 1
+        stored = backend.get_many(*names, *tag_keys) if several else map(backend.get, names)
+        now, found = self.clock(), list[Entry | None]()
+        for one in stored:
+            if type(one) is tuple:  # of other length if another release stored it
+                fits = len(one) == len(Entry._fields) and now < one[2] + stale
+                found.append(Entry(*one) if fits else None)
+            else:
+                found.append(Entry(one, now) if bare and one is not None else None)
+        entries, tokens = found[: len(names)], dict(zip(tag_keys, found[len(names) :], strict=True))
+        further = list[str]()
+        for entry in entries:
+            for tag, _ in entry.tokens if entry is not None else ():
+                if tag not in tokens:
+                    further.append(tag)
+        if further:
+            tokens.update(zip(further, self.find(backend, tuple(further))[0], strict=True))
+        for at, entry in enumerate(entries):
+            if entry is not None and (tag_keys or entry.tokens):
+                seen = dict(entry.tokens)
+                for tag in {*tag_keys, *seen}:
+                    token = tokens[tag]
+                    if token is None or token.value != seen.get(tag):
+                        entries[at] = None
+        return entries, tokens
+
+    def expiry(self, timeout: Seconds | None) -> float:
+        """Return when a value that is stored now expires; infinity for never."""
+        if timeout is None:
+            timeout = self.cache.default_timeout
+        lifetime = timeout if type(timeout) is int and timeout >= 0 else seconds(timeout)
+        return self.clock() + lifetime if lifetime else math.inf
+
+    def lifetime(self, until: float) -> int:
+        """Return for how many whole seconds the backend keeps an entry; 0 for ever."""
+        return 0 if until == math.inf else math.ceil(max(0, until - self.clock())) + SPARE
+
+
+@dataclass(eq=False)
+class Look:
+    """One look-up of one key, a context manager."""
+
+    engine: Engine
+    #: The cache's name, for events.
+    name: str
+    key: str
+    timeout: Timeout
+    #: The keys of the entry's tags.
+    tag_keys: tuple[str, ...] = ()
+    #: For how many seconds after the timeout the old value is served while one caller computes.
+    stale: float = 0
+    #: Tells whether an entry that was found must be computed anew.
+    outdated: Callable[[Entry], bool] | None = None
+    #: Nobody waits, and nothing is stored.
+    alone: bool = False
+    #: The entry that was found. None: compute the value and call `store`.
+    entry: Entry | None = field(default=None, init=False)
+    #: "hit", "stale", "miss", "stored", or why the computed value was not stored.
+    outcome: str = field(default="miss", init=False)
+    #: The lease to store under, "" for none. If it is not ours, everyone computes.
+    lease: str = field(default="", init=False)
+    is_ours: bool = field(default=False, init=False)
+    tokens: tuple[tuple[str, str], ...] = field(default=(), init=False)
+
+    def __enter__(self) -> "Look":
+        """Look up; wait while another caller computes."""
+        engine = self.engine
+        backend = self.backend = engine.cache
+        rejected, seen, pause, give_up = None, set[str](), 0.005, 0.0
+        try:
+            while True:
+                began = time.perf_counter()
+                (entry,), found = engine.find(
+                    backend, (self.key,), self.tag_keys, self.stale, bare=False
+                )
+                is_old = entry and self.outdated
+                if entry and is_old and (entry.created == rejected or is_old(entry)):
+                    rejected, entry = entry.created, None
+                looked = time.perf_counter() - began
+                if entry is not None and engine.clock() < entry.expires:
+                    self.entry, self.outcome = entry, "hit"
+                    if self.is_ours:  # another caller stored it between our look-up and our lease
+                        self._end()
+                    break
+                if self.alone or self.is_ours:
+                    break
+                self.asked = self.timeout() if callable(self.timeout) else self.timeout
+                self.expires = engine.expiry(self.asked)
+                until = self.expires + self.stale
+                self.tokens = tags.current(backend, engine.clock, found, until)
+                self.about = hashlib.blake2s(repr(self.tokens).encode()).hexdigest()
+                self.lease, self.is_ours = engine.computations.take(backend, self.key, self.about)
+                if self.is_ours:
+                    continue
+                seen.add(self.lease)
+                give_up = give_up or time.monotonic() + leases.WAIT
+                left = give_up - time.monotonic()
+                if ":pass:" in self.lease or len(seen) > leases.PATIENCE or left <= 0:
+                    break
+                if entry is not None:
+                    self.entry, self.outcome = entry, "stale"
+                    break
+                pause = min(2 * pause, 0.1)
+                engine.computations.wait_for(self.lease, left, pause)
+        except BaseException:
+            self._end()
+            raise
+        events.lookup(self.name, self.outcome, looked)
+        self.began = time.perf_counter()
+        return self
+
+    def store(self, value: T, refusal: str | None = None, timeout: Seconds | None = None) -> T:
+        """Store the computed value, unless `refusal` says why it must not be; return it.
+
+        `timeout` replaces the one of the look-up.
+        """
+        took = time.perf_counter() - self.began
+        engine, now = self.engine, self.engine.clock()
+        outcome = refusal or "not stored"
+        if self.lease:
+            until = self.expires
+            # A callable timeout, such as "until midnight", counts from when it was asked; seconds
+            # count from when the value is there.
+            if timeout is not None or not callable(self.timeout):
+                until = engine.expiry(self.asked if timeout is None else timeout)
+            if refusal is None and now < until:
+                entry = tuple(Entry(value, now, until, self.tokens))
+                lifetime = engine.lifetime(until + self.stale)
+                if self.backend.store(self.key, entry, lifetime, self.lease):
+                    outcome = "stored"
+            if outcome != "stored":
+                mark = leases.new(self.about, "pass")
+                self.backend.replace(self.key, self.lease, mark, leases.PASS)
+        self.outcome = outcome
+        events.load(self.name, outcome, took)
+        return value
+
+    def __exit__(self, *_: object) -> None:
+        """End the computation, if there was one."""
+        if self.outcome == "miss":
+            events.load(self.name, "error", time.perf_counter() - self.began)
+        if self.is_ours:
+            self._end()
+
+    def _end(self) -> None:
+        if self.is_ours:
+            self.is_ours = False
+            if self.outcome in ("miss", "hit"):
+                self.backend.replace(self.key, self.lease, leases.ENDED, leases.PASS)
+            self.engine.computations.end(self.lease)
