@@ -3,7 +3,7 @@ PORT ?= 5000
 OUT ?= ..
 BIN := .venv/bin
 
-.PHONY: help demo new test proof size mutants bench lint clean
+.PHONY: help demo new test proof rules size mutants bench lint clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -23,6 +23,9 @@ test: .venv/installed lint ## Run the whole suite
 proof: .venv/installed ## Run what takes too long for every day
 	@$(BIN)/python -m tests.servers
 	$(BIN)/python -m tests.rules
+
+rules: .venv/installed ## Break rules of the README in a project: its own tests must notice (RULES="lru 3")
+	@$(BIN)/python -m tests.rules $(RULES)
 
 size: .venv/installed ## Show how large generated projects are, beside their budget
 	@$(BIN)/python -m tests.size
