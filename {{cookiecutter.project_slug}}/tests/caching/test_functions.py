@@ -192,5 +192,5 @@ def test_nothing_is_returned_after_timeout_and_stale(cache: Cache, clock: Clock)
 def test_a_drop_beats_stale(cache: Cache, clock: Clock, drop: str) -> None:
     cache.get_or_set("k", lambda: "old", timeout=10, stale=30, tags=["t"])
     clock.forward(15)
-    getattr(cache, drop)(*{"delete": "k", "clear": "", "invalidate": "t"}[drop])
+    getattr(cache, drop)(*{"delete": ["k"], "clear": [], "invalidate": ["t"]}[drop])
     assert cache.get_or_set("k", lambda: "new", timeout=10, stale=30, tags=["t"]) == "new"
