@@ -5,7 +5,7 @@ BIN := .venv/bin
 
 .PHONY: help demo new test proof rules size mutants bench lint clean
 
-help: ## Show this
+help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
 demo: .venv/installed ## Generate a project with the default answers and start it (PORT=5000)
@@ -42,7 +42,7 @@ lint: .venv/installed
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/python -m tests.engine_types
 
-clean: ## Remove what the other targets made
+clean: ## Remove everything that the other targets created
 	rm -rf .venv build
 
 .venv/installed: requirements.txt

@@ -13,7 +13,7 @@ from tests.baking import BACKENDS, EDGES, PRODUCT, QUESTIONS, ROOT, ROUTES, Answ
 
 ALWAYS = """
     .dockerignore .env.example .gitattributes .github/workflows/ci.yml .gitignore Dockerfile
-    Makefile README.md compose.yaml pyproject.toml
+    Makefile README.md compose.yaml docs/caching.md pyproject.toml
     ops/prometheus/prometheus.yml ops/prometheus/rules.yml ops/prometheus/rules_test.yml
     ops/grafana/datasources/prometheus.yml
     ops/grafana/dashboards/provider.yml ops/grafana/dashboards/cache.json
@@ -22,7 +22,7 @@ ALWAYS = """
     src/shop/caching/codec.py src/shop/caching/entry.py src/shop/caching/events.py
     src/shop/caching/failsafe.py src/shop/caching/functions.py src/shop/caching/keys.py
     src/shop/caching/leases.py src/shop/caching/look.py src/shop/caching/lru.py
-    src/shop/caching/pages.py src/shop/caching/tags.py
+    src/shop/caching/pages.py
     src/shop/monitoring/__init__.py src/shop/monitoring/commands.py src/shop/monitoring/metrics.py
     src/shop/monitoring/report.py src/shop/monitoring/usage.py src/shop/monitoring/views.py
     src/shop/monitoring/workers.py src/shop/monitoring/static/icon.svg

@@ -43,6 +43,8 @@ def test_size_and_evictions_follow_what_is_stored(settings: dict[str, Any]) -> N
         assert grown("cache_evictions_total") == {(): 3}
         app_cache.delete("k5")
         assert size() == 2
+        app_cache.delete_many("k4")
+        assert size() == 1
         app_cache.clear()
         assert size() == 0
         assert grown("cache_evictions_total") == {(): 3}

@@ -7,8 +7,8 @@ A cached page or function, from the outside in:
     cache.py      the methods that an app calls: get, set, get_or_set, cached, memoize, invalidate
     pages.py      one page: whether it may be kept, its key, the answer on a hit and on a miss
     functions.py  one function: its key and its results
-    look.py       one look-up: a hit, or a wait for another's computation, or compute and store
-    tags.py       the tokens that make an entry invalid when its tag is dropped
+    look.py       one look-up: a hit, or a wait for another's computation, or compute and store;
+                  tags, which make an entry invalid
     leases.py     one computes while the others wait
     codec.py      values to stored bytes, signed, and back
     failsafe.py   the breaker: a failing backend is a miss

@@ -13,9 +13,7 @@ from . import events, keys, leases, pages
 from .codec import Codec
 from .entry import Entry, Seconds, Timeout, seconds
 from .failsafe import FailSafe
-from .functions import Options
 from .look import SPARE, Engine
-from .tags import key as tag_key
 
 if TYPE_CHECKING:
     from flask_caching import P, R, _CachedFunction, _MemoizedFunction
@@ -87,7 +85,7 @@ class Cache(Engine):
 
         False if it could not be stored.
         """
-        stored = self.cache.set(key, *self._entry(value, timeout))
+        stored: bool = self.cache.set(key, *self._entry(value, timeout))
         if stored:
             events.put(events.DIRECT, "stored")
         return stored
@@ -106,7 +104,7 @@ class Cache(Engine):
     def add(self, key: str, value: Any, timeout: Seconds | None = None) -> bool:
         """Store `value` unless `key` has one already; True if it was stored. One caller wins."""
         backend, (entry, lifetime) = self.cache, self._entry(value, timeout)
-        added = backend.add(key, entry, lifetime)
+        added: bool = backend.add(key, entry, lifetime)
         if not added and not self.has(key):
             # The value there may have expired by our clock. Under a lease nobody else replaces it.
             lease, is_ours = self.computations.take(backend, key, "add".ljust(leases.ABOUT))
@@ -154,7 +152,7 @@ class Cache(Engine):
         0 means for ever, None CACHE_DEFAULT_TIMEOUT. None is a value like any other.
         Raises what `compute` raises; nothing is stored then.
         """
-        tag_keys = tuple(map(tag_key, dict.fromkeys(keys.names(tags))))
+        tag_keys = tuple(map(keys.tag_key, dict.fromkeys(keys.names(tags))))
         name = keys.name_of(compute)
         with self.look(name, key, timeout, tag_keys, seconds(stale)) as look:
             return look.store(compute()) if look.entry is None else look.entry.value
@@ -166,7 +164,7 @@ class Cache(Engine):
         call. False if the backend is unavailable: this process then clears the app's entries
         before it uses the backend again.
         """
-        return self.cache.delete_many(*map(tag_key, tags)) is not None
+        return self.cache.delete_many(*map(keys.tag_key, tags)) is not None
 
     def _entry(self, value: Any, timeout: Seconds | None) -> tuple[Any, int]:
         """Return what `set` and `add` store, and for how many seconds.
@@ -258,7 +256,7 @@ class Cache(Engine):
         if owner is not None and not (args and args[0] is owner):
             args = (owner, *args)
         call = f.make_cache_key(f.uncached, *args, **kwargs)
-        return self.cache.delete_many(call, tag_key(call)) is not None
+        return self.cache.delete_many(call, keys.tag_key(call)) is not None
 
     def delete_memoized_verhash(self, f: Any, *args: Any) -> bool:  # type: ignore[override]
         """Drop all that `memoize` keeps for `f`."""
@@ -267,5 +265,5 @@ class Cache(Engine):
 
 def _decorator(cache: Cache, parameters: dict[str, Any]) -> Callable[[Callable[..., Any]], Any]:
     """Return the decorator for the parameters of `cached` or `memoize`."""
-    options = Options(**{name: parameters[name] for name in parameters if name != "self"})
-    return lambda function: pages.decorate(cache, function, options)
+    del parameters["self"]
+    return lambda function: pages.decorate(cache, function, parameters)

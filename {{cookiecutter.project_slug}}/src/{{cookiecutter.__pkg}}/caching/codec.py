@@ -70,22 +70,6 @@ class Codec:
                 found[at] = self._load(keys[at], stored)
         return found
 
-    def has(self, key: str) -> bool:
-        """Tell whether `key` has a value."""
-        return self.get(key) is not None
-
-    def set(self, key: str, value: Any, timeout: int | None = None) -> bool:
-        """Store `value` and end the lease on `key`; False if it could not be stored."""
-        return self._put("set", key, value, timeout)
-
-    def add(self, key: str, value: Any, timeout: int | None = None) -> bool:
-        """Store `value` unless `key` has one; True if it was stored. One caller wins."""
-        return self._put("add", key, value, timeout)
-
-    def store(self, key: str, value: Any, timeout: int, lease: str) -> bool:
-        """Store `value` and end the lease on `key`, if that is still `lease`."""
-        return self._put("store", key, value, timeout, lease)
-
     def set_many(self, mapping: Mapping[str, Any], timeout: int | None = None) -> list[str]:
         """Store values as `set` does, by one command; return the keys that were stored."""
         dumped = {key: self._dump("set_many", key, value) for key, value in mapping.items()}
@@ -97,10 +81,17 @@ class Codec:
         """Subtract `delta` as `inc` adds it."""
         return self.inc(key, -delta)  # type: ignore[no-any-return]
 
-    def _put(self, operation: str, key: str, value: Any, timeout: int | None, *lease: str) -> bool:
+    def _put(
+        self, operation: str, key: str, value: Any, timeout: int | None = None, *lease: str
+    ) -> bool:
         stored, put = self._dump(operation, key, value), getattr(self.backend, operation)
         timeout = self.default_timeout if timeout is None else timeout
         return stored is not None and bool(put(key, stored, timeout, *lease))
+
+    # As those of the backend; False if the value could not be stored.
+    set = functools.partialmethod(_put, "set")
+    add = functools.partialmethod(_put, "add")
+    store = functools.partialmethod(_put, "store")
 
     def _dump(self, operation: str, key: str, value: Any) -> Any:
         """Return what to store for `value`, None if it cannot be pickled."""

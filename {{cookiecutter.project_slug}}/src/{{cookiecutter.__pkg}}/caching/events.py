@@ -56,12 +56,12 @@ class Event:
                 logger.exception("A subscriber of the cache's events failed: %r", subscriber)
 
 
-def one_in(count: int) -> Callable[[], bool]:
-    """Return a function that is True in one of `count` calls, the third to begin with.
+def one_in(count: int, first: int = 2) -> Callable[[], bool]:
+    """Return a function that is True in one of `count` calls, beginning with the `first`.
 
-    For what is too frequent to be timed each time; the first calls may open connections.
+    For what is too frequent to be timed each time. Earlier calls may open connections.
     """
-    return cycle([False, False, True] + [False] * (count - 3)).__next__
+    return cycle([number == first for number in range(1, count + 1)]).__next__
 
 
 #: A look-up. The result is `hit`, `miss`, or `stale` for an old value that was served. A caller

@@ -40,16 +40,13 @@ class FailSafe:
     """
 
     def __init__(self, backend: Any) -> None:
-        self.backend = backend
-        self.is_open = False
+        self.backend, self.is_open = backend, False
         self._errors: Errors = getattr(backend, "errors", (Exception,))
         self._timeout_errors: Errors = getattr(backend, "timeout_errors", (TimeoutError,))
         self._rejections: Errors = getattr(backend, "rejections", (TypeError, ValueError))
-        self._failures = 0
-        self._must_clear = False
-        self._lock = threading.RLock()  # a handler of the log may use the cache
-        self._telling = threading.RLock()
-        self._next_line = 0.0
+        self._failures, self._must_clear, self._next_line = 0, False, 0.0
+        # Reentrant, because a handler of the log may use the cache.
+        self._lock, self._telling = threading.RLock(), threading.RLock()
         self._prober: threading.Thread | None = None
         for operation in _NONE | _FALSE | _LISTS:
             if hasattr(backend, operation):  # Flask-Caching's own have no `ping` and no `usage`
@@ -61,7 +58,7 @@ class FailSafe:
 
     def _guarded(self, operation: str) -> Callable[..., Any]:
         call = getattr(self.backend, operation)
-        is_told = events.one_in(32) if operation in _SAMPLED else None
+        is_told = events.one_in(32, 3) if operation in _SAMPLED else None
 
         def guarded(*args: Any) -> Any:
             if self.is_open and self._stays_open(operation):
@@ -99,18 +96,14 @@ class FailSafe:
             self._failures += 1
             self._must_clear |= dropping
             gone = isinstance(error, self._timeout_errors) or self._failures >= FAILURES
-            opens = (gone or self._must_clear) and not self.is_open
-            if opens:
-                self.is_open = True
-                self._prober = None  # one that is just ending would not look again
-                logger.warning(
-                    "The cache fails and is not asked until it answers: %s: %s",
-                    type(error).__name__,
-                    error,
-                )
-                self._keep_probing()
-        if opens:
-            self._tell()
+            if self.is_open or not (gone or self._must_clear):
+                return
+            self.is_open = True
+            self._prober = None  # one that is just ending would not look again
+            about = type(error).__name__, error
+            logger.warning("The cache fails and is not asked until it answers: %s: %s", *about)
+            self._keep_probing()
+        self._tell()
 
     def _keep_probing(self) -> None:
         if self._prober is None or not self._prober.is_alive():  # it does not survive a fork

@@ -15,6 +15,8 @@ from typing import Any
 
 from flask_caching.backends.nullcache import NullCache
 
+from .lru import LRUCache
+
 logger = logging.getLogger(__name__)
 
 #: How many seconds a lease lasts. It is renewed three times as often, so it ends only if its holder
@@ -107,54 +109,12 @@ class Computations:
                     logger.exception("A lease could not be renewed: %s", key)
 
 
-class LocalLeases:
-    """Leases that hold within this process."""
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        # key -> (lease, when it ends by time.monotonic()), the first to end first
-        self._leases: dict[str, tuple[str, float]] = {}
-
-    def lease(self, key: str, lease: str, seconds: float) -> str | None:
-        """Take the lease on `key`; None if it is ours now, else the one that is in the way."""
-        now = time.monotonic()
-        with self.lock:
-            while self._leases and (first := next(iter(self._leases.items())))[1][1] <= now:
-                del self._leases[first[0]]
-            held, _ = self._leases.get(key, ("", 0))
-            if held[:ABOUT] == lease[:ABOUT]:
-                return held
-            self.drop(key)
-            self._leases[key] = lease, now + seconds
-            return None
-
-    def replace(self, key: str, lease: str, successor: str, seconds: float) -> bool:
-        """Replace the lease on `key`, if it is still `lease`, by `successor`, perhaps the same."""
-        with self.lock:
-            if not self.holds(key, lease):
-                return False
-            self.drop(key)
-            self._leases[key] = successor, time.monotonic() + seconds
-            return True
-
-    def holds(self, key: str, lease: str) -> bool:
-        """Tell whether the lease on `key` is `lease`."""
-        return self._leases.get(key, ("", 0))[0] == lease
-
-    def drop(self, *keys: str) -> bool:
-        """End the leases on the keys; True."""
-        with self.lock:
-            for key in keys:
-                self._leases.pop(key, None)
-        return True
-
-
-class Adapter(LocalLeases):
-    """A backend without leases of its own, such as Flask-Caching's, with leases in this process."""
+class Adapter:
+    """Adds leases that hold within this process to a backend without, such as a stock one."""
 
     def __init__(self, backend: Any) -> None:
-        super().__init__()
         self.backend = backend
+        self._leases = LRUCache(10_000)
 
     def __getattr__(self, name: str) -> Any:
         """Everything else is the backend's."""
@@ -164,22 +124,41 @@ class Adapter(LocalLeases):
         """Take the lease on `key`; None if it is ours now, else the one that is in the way."""
         if isinstance(self.backend, NullCache):  # it keeps no value that one could wait for
             return f"{lease[:ABOUT]}:pass:"
-        return super().lease(key, lease, seconds)
+        with self._leases.lock:
+            held: str = self._leases.get(key, "")
+            if held[:ABOUT] == lease[:ABOUT]:
+                return held
+            self._leases.set(key, lease, seconds)
+            return None
+
+    def replace(self, key: str, lease: str, successor: str, seconds: float) -> bool:
+        """Replace the lease on `key`, if it is still `lease`, by `successor`, perhaps the same."""
+        with self._leases.lock:
+            holds: bool = self._leases.get(key) == lease
+            if holds:
+                self._leases.set(key, successor, seconds)
+            return holds
 
     def store(self, key: str, value: Any, timeout: int, lease: str) -> bool:
         """Store `value` and end the lease on `key`, if it is still `lease`."""
-        with self.lock:
-            stored = self.holds(key, lease) and self.backend.set(key, value, timeout)
-            return bool(stored) and self.drop(key)  # not before: a failure leaves a mark
+        with self._leases.lock:
+            stored = self._leases.get(key) == lease and self.backend.set(key, value, timeout)
+            return bool(stored) and self._leases.delete(key)  # not before: a failure leaves a mark
 
     def set(self, key: str, value: Any, timeout: int) -> bool:
         """Store `value` and end the lease on `key`."""
-        with self.lock:
-            return self.drop(key) and bool(self.backend.set(key, value, timeout))
+        with self._leases.lock:
+            self._leases.delete(key)
+            return bool(self.backend.set(key, value, timeout))
 
     def set_many(self, mapping: Mapping[str, Any], timeout: int) -> list[str]:
         """Store values as `set` does; return the keys that were stored."""
         return [key for key, value in mapping.items() if self.set(key, value, timeout)]
+
+    def delete(self, key: str) -> bool:
+        """Drop `key` and the lease on it; True if there was a value."""
+        self._leases.delete(key)
+        return bool(self.backend.delete(key))
 
     def delete_many(self, *keys: str) -> list[str]:
         """Drop keys as `delete` does; return them."""
@@ -187,10 +166,7 @@ class Adapter(LocalLeases):
             self.delete(key)
         return list(keys)
 
-    def delete(self, key: str) -> bool:
-        """Drop `key` and the lease on it; True if there was a value."""
-        return self.drop(key) and bool(self.backend.delete(key))
-
     def clear(self) -> bool:
         """Drop everything."""
-        return self.drop(*list(self._leases)) and bool(self.backend.clear())
+        self._leases.clear()
+        return bool(self.backend.clear())

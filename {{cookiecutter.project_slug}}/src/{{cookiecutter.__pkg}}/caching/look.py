@@ -2,22 +2,26 @@
 
 import hashlib
 import math
+import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import flask_caching
 from flask import current_app
 
-from . import events, leases, tags
+from . import events, leases
 from .codec import Codec
 from .entry import Entry, Seconds, Timeout, seconds
 
 T = TypeVar("T")
+Names = tuple[str, ...]
 
 #: How many seconds longer the backend keeps an entry than it is fresh, which our clock decides.
 SPARE = 60
+#: How many seconds the token of a tag lives longer than the entry that it was made for.
+TOKEN_SPARE = 86400
 
 
 class Engine(flask_caching.Cache):
@@ -49,21 +53,16 @@ class Engine(flask_caching.Cache):
         return Look(self, *args, **kwargs)
 
     def find(
-        self,
-        backend: Codec,
-        names: tuple[str, ...],
-        tag_keys: tuple[str, ...] = (),
-        stale: float = 0,
-        *,
-        bare: bool = True,
+        self, backend: Codec, names: Names, tags: Names = (), stale: float = 0, bare: bool = True
     ) -> tuple[list[Entry | None], dict[str, Entry | None]]:
-        """Return the valid entry of each key, and what is stored under each tag's key.
+        """Return the valid entry of each key, and what is stored under the keys of `tags`.
 
-        One command to the backend; a second one only for entries with further tags. With `bare`, a
-        value that is stored without its times, such as an integer to count on, is an entry as well.
+        An entry is valid while the tokens of its tags are those it was stored with. One command to
+        the backend; a second one only for entries with further tags. With `bare`, a value that is
+        stored without its times, such as an integer to count on, is an entry as well.
         """
-        several = len(names) + len(tag_keys) > 1
-        stored = backend.get_many(*names, *tag_keys) if several else map(backend.get, names)
+        several = len(names) + len(tags) > 1
+        stored = backend.get_many(*names, *tags) if several else map(backend.get, names)
         now, found = self.clock(), list[Entry | None]()
         for one in stored:
             if type(one) is tuple:  # of other length if another release stored it
@@ -71,7 +70,7 @@ class Engine(flask_caching.Cache):
                 found.append(Entry(*one) if fits else None)
             else:
                 found.append(Entry(one, now) if bare and one is not None else None)
-        entries, tokens = found[: len(names)], dict(zip(tag_keys, found[len(names) :], strict=True))
+        entries, tokens = found[: len(names)], dict(zip(tags, found[len(names) :], strict=True))
         further = list[str]()
         for entry in entries:
             for tag, _ in entry.tokens if entry is not None else ():
@@ -80,13 +79,37 @@ class Engine(flask_caching.Cache):
         if further:
             tokens.update(zip(further, self.find(backend, tuple(further))[0], strict=True))
         for at, entry in enumerate(entries):
-            if entry is not None and (tag_keys or entry.tokens):
+            if entry is not None and (tags or entry.tokens):
                 seen = dict(entry.tokens)
-                for tag in {*tag_keys, *seen}:
+                for tag in {*tags, *seen}:
                     token = tokens[tag]
                     if token is None or token.value != seen.get(tag):
                         entries[at] = None
         return entries, tokens
+
+    def tokens(
+        self, backend: Codec, found: dict[str, Entry | None], until: float
+    ) -> tuple[tuple[str, str], ...]:
+        """Return each tag's key with its token, made anew unless it lives until `until`.
+
+        `found` has what is stored under these keys. Call it before computing, so that data
+        invalidated meanwhile is stored with a token that is not valid any more. Tokens are random:
+        one made by counting would come back to life after an eviction.
+        """
+        tokens = list[tuple[str, str]]()
+        lifetime = self.lifetime(until + TOKEN_SPARE)
+        for name, token in found.items():
+            if token is None or token.expires < until:
+                made = tuple(Entry(secrets.token_hex(8), self.clock(), until + TOKEN_SPARE))
+                if token is not None or not backend.add(name, made, lifetime):
+                    other = backend.get(name) if token is None else None
+                    if isinstance(other, tuple) and self.clock() < other[2]:
+                        made = other  # another caller was first
+                    else:
+                        backend.set(name, made, lifetime)
+                token = Entry(*made)
+            tokens.append((name, str(token.value)))
+        return tuple(tokens)
 
     def expiry(self, timeout: Seconds | None) -> float:
         """Return when a value that is stored now expires; infinity for never."""
@@ -110,33 +133,30 @@ class Look:
     key: str
     timeout: Timeout
     #: The keys of the entry's tags.
-    tag_keys: tuple[str, ...] = ()
+    tag_keys: Names = ()
     #: For how many seconds after the timeout the old value is served while one caller computes.
     stale: float = 0
     #: Tells whether an entry that was found must be computed anew.
     outdated: Callable[[Entry], bool] | None = None
     #: Nobody waits, and nothing is stored.
     alone: bool = False
-    #: The entry that was found. None: compute the value and call `store`.
-    entry: Entry | None = field(default=None, init=False)
-    #: "hit", "stale", "miss", "stored", or why the computed value was not stored.
-    outcome: str = field(default="miss", init=False)
-    #: The lease to store under, "" for none. If it is not ours, everyone computes.
-    lease: str = field(default="", init=False)
-    is_ours: bool = field(default=False, init=False)
-    tokens: tuple[tuple[str, str], ...] = field(default=(), init=False)
 
     def __enter__(self) -> "Look":
         """Look up; wait while another caller computes."""
+        #: The entry that was found. None: compute the value and call `store`.
+        self.entry: Entry | None = None
+        #: "hit", "stale", "miss", "stored", or why the computed value was not stored.
+        self.outcome = "miss"
+        # The lease to store under, "" for none. If it is not ours, everyone computes.
+        self.lease, self.is_ours = "", False
         engine = self.engine
         backend = self.backend = engine.cache
         rejected, seen, pause, give_up = None, set[str](), 0.005, 0.0
         try:
             while True:
                 began = time.perf_counter()
-                (entry,), found = engine.find(
-                    backend, (self.key,), self.tag_keys, self.stale, bare=False
-                )
+                names, tag_keys = (self.key,), self.tag_keys
+                (entry,), found = engine.find(backend, names, tag_keys, self.stale, False)
                 is_old = entry and self.outdated
                 if entry and is_old and (entry.created == rejected or is_old(entry)):
                     rejected, entry = entry.created, None
@@ -151,7 +171,7 @@ class Look:
                 self.asked = self.timeout() if callable(self.timeout) else self.timeout
                 self.expires = engine.expiry(self.asked)
                 until = self.expires + self.stale
-                self.tokens = tags.current(backend, engine.clock, found, until)
+                self.tokens = engine.tokens(backend, found, until)
                 self.about = hashlib.blake2s(repr(self.tokens).encode()).hexdigest()
                 self.lease, self.is_ours = engine.computations.take(backend, self.key, self.about)
                 if self.is_ours:

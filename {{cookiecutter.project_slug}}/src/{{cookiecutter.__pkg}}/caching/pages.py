@@ -4,7 +4,6 @@ The rules are those of HTTP caches (RFC 9111), and stricter where an app has use
 """
 
 import functools
-import hashlib
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,27 +12,31 @@ from flask import Flask, Request, Response, after_this_request, has_request_cont
 from flask.ctx import RequestContext
 from flask.globals import request_ctx
 from flask_caching import CachedResponse
+from flask_caching.utils import wants_args
 from werkzeug.datastructures import Headers
 from werkzeug.http import parse_cookie
 
-from . import events, keys, tags
+from . import events, keys
 from .entry import Entry, Timeout, seconds
-from .functions import Function, Options, sorted_query
+from .functions import Function, sorted_query
 from .look import Engine
 
 current_request: Any = request_ctx._get_current_object  # type: ignore[attr-defined]
+# Wanted on each hit. Few keys are remembered, because the URLs in them may be long.
+_hashed = functools.lru_cache(maxsize=256)(keys.hashed)
 #: A finished response: body, status, headers.
 Finished = tuple[bytes, int, tuple[tuple[str, str], ...]]
 
 
-def decorate(cache: Engine, function: Callable[..., Any], options: Options) -> Any:
+def decorate(cache: Engine, function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
     """Return `function` under the cache: a page where it is the request's view.
 
-    Raises TypeError or ValueError for a bad timeout.
+    `parameters` are those of `Cache.cached` or `Cache.memoize`. Raises TypeError or ValueError for
+    a bad timeout.
     """
-    if options.timeout is not None and not callable(options.timeout):
-        seconds(options.timeout)
-    page = Page(cache, function, options)
+    page = Page(cache=cache, function=function, **parameters)
+    unless = page.unless
+    with_args = unless is not None and wants_args(unless)
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -42,7 +45,7 @@ def decorate(cache: Engine, function: Callable[..., Any], options: Options) -> A
             context.app.view_functions.get(context.request.endpoint) is wrapper
             or _is_view(context, wrapper)
         )
-        if options.unless and page.skips(options.unless, args, kwargs):
+        if unless and (unless(function, *args, **kwargs) if with_args else unless()) is True:
             events.bypass((is_view and request.endpoint) or page.name, "unless")
             return page.call(args, kwargs)
         if context is None or not is_view:
@@ -53,9 +56,9 @@ def decorate(cache: Engine, function: Callable[..., Any], options: Options) -> A
 
     # Flask-Caching's attributes; the first can be set.
     decorated: Any = wrapper
-    decorated.cache_timeout = options.timeout
+    decorated.cache_timeout = page.timeout
     decorated.uncached = function
-    if options.make_name:
+    if page.make_name:
         decorated.make_cache_key = lambda f, /, *args, **kwargs: page.key(args, kwargs)
         decorated.memo_tag = page.memo_tag
         decorated.delete_memoized = lambda: cache.delete_memoized(decorated)
@@ -67,29 +70,30 @@ def decorate(cache: Engine, function: Callable[..., Any], options: Options) -> A
 class Page(Function):
     """A decorated function that answers requests where it is their view."""
 
-    def __init__(self, cache: Engine, function: Callable[..., Any], options: Options) -> None:
-        super().__init__(cache, function, options)
-        query = options.query
-        self._query = None if query is None else tuple(sorted(keys.names(query)))
-        self._vary = tuple(sorted(name.lower() for name in keys.names(options.vary)))
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.timeout is not None and not callable(self.timeout):
+            seconds(self.timeout)  # which raises for a bad one
+        self._vary = tuple(sorted(name.lower() for name in keys.names(self.vary)))
+        self._query = None if self.query is None else tuple(sorted(keys.names(self.query)))
 
     def respond(
         self, context: RequestContext, timeout: Timeout, args: Any, kwargs: Any
     ) -> Response:
         """Answer the request by the stored page, or by the view."""
-        options, request, app, cache = self.options, context.request, context.app, self.cache
+        request, app, cache = context.request, context.app, self.cache
         name, method = request.endpoint or self.name, request.method
-        owner = options.private_key() if options.private_key else None
+        owner = self.private_key() if self.private_key else None
         reason = _private(context, owner) if method in ("GET", "HEAD") else "method"
         if reason:
             events.bypass(name, reason)
             said = "fwd=method" if reason == "method" else f'fwd=bypass; detail="{reason}"'
             return _report(app, self._view(app, args, kwargs), said)
         key, tag_keys = self._page_key(request, owner, args, kwargs), self.tag_keys
-        if options.make_name:
-            tag_keys += (tags.key(self.key(args, kwargs)),)
+        if self.make_name:
+            tag_keys += (keys.tag_key(self.key(args, kwargs)),)
         outdated = None
-        if options.forced_update or options.is_stale:
+        if self.forced_update or self.is_stale:
             outdated = self.outdated(args, kwargs, lambda e: _stored(app, e, cache.clock()))
         look = cache.look(name, key, timeout, tag_keys, self.stale, outdated, method == "HEAD")
         with look:
@@ -102,7 +106,7 @@ class Page(Function):
             self.signal(look.entry is not None, key, args, kwargs)
         if look.entry is not None:
             response = _stored(app, look.entry, cache.clock())
-            if options.response_hit_indication:
+            if self.response_hit_indication:
                 response.headers["hit_cache"] = "True"
         elif look.outcome == "stored":
             response.headers.add("Cache-Status", f"{app.name}; fwd=miss; stored")
@@ -115,17 +119,17 @@ class Page(Function):
         return response
 
     def _page_key(self, request: Request, owner: Any, args: Any, kwargs: Any) -> str:
-        environ, options = request.environ, self.options
+        environ, own = request.environ, self.make_cache_key
         query: Any = environ.get("QUERY_STRING", "")  # as it came: a view may read it raw
         if self._query is not None:
             query = (self._query, *map(tuple, map(request.args.getlist, self._query)))
-        elif options.query_string:
+        elif self.query_string:
             query = sorted_query(request)
-        host, own = environ.get("HTTP_HOST"), options.make_cache_key
+        host = environ.get("HTTP_HOST")
         parts = (
             self.name,
-            options.key_prefix if isinstance(options.key_prefix, str) else self.prefix(),
-            self.source() if options.source_check or self.cache.source_check else None,
+            self.key_prefix if isinstance(self.key_prefix, str) else self.prefix(),
+            self.source() if self.source_check or self.cache.source_check else None,
             environ["wsgi.url_scheme"],
             host,
             request.host if host is None else None,  # HTTP/1.0: the server's own name
@@ -136,7 +140,7 @@ class Page(Function):
             None if owner is None else keys.pickled(owner),
             keys.pickled(own(*args, **kwargs)) if own else None,
         )
-        return _key(parts, options.hash_method or self.cache.hash_method or hashlib.sha256)
+        return _hashed("page", parts, self.hash_method or self.cache.hash_method)
 
     def _view(self, app: Flask, args: Any, kwargs: Any) -> Response:
         return app.make_response(app.ensure_sync(self.function)(*args, **kwargs))
@@ -145,7 +149,7 @@ class Page(Function):
         self, context: RequestContext, owner: Any, args: Any, kwargs: Any
     ) -> tuple[Response, str | None]:
         """Return the view's response, and why it must not be stored, None if it may be."""
-        app, options = context.app, self.options
+        app = context.app
         later = len(context._after_request_functions)
         context.__dict__.setdefault("pages_being_made", set()).add(self)
         try:
@@ -161,7 +165,7 @@ class Page(Function):
             refusal = "head"
         elif len(context._after_request_functions) > later:
             refusal = "after_this_request"  # a hit would not run what the view put off
-        elif options.response_filter and not options.response_filter(response):
+        elif self.response_filter and not self.response_filter(response):
             refusal = refusal or "response_filter"
         return response, refusal
 
@@ -276,10 +280,3 @@ def _unwrapped(function: Any) -> Iterator[Any]:
         yield function
         bound = hasattr(function, "__self__")
         function = None if bound else getattr(function, "__wrapped__", None)
-
-
-# Wanted on each hit. Few are remembered, because the URLs in them may be long.
-@functools.lru_cache(maxsize=256)
-def _key(parts: tuple[Any, ...], hash_method: keys.Hash) -> str:
-    """Return the key of a page, as `keys.hashed` does."""
-    return f"page:{hash_method(ascii(parts).encode()).hexdigest()}"
