@@ -203,7 +203,9 @@ RULES = [
 def first_failure(project: Path) -> str:
     """Run the project's own tests; return the first that fails, or "" if none does."""
     environ = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "FLASK_"))}
-    environ["PYTEST_DEBUG_TEMPROOT"] = str(project.parent)  # another run cleans up shared folders
+    temporary = project / "tmp"  # not a shared folder, which a run at the same time would clean up
+    temporary.mkdir()
+    environ["PYTEST_DEBUG_TEMPROOT"] = str(temporary)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"],
         cwd=project,
@@ -221,7 +223,7 @@ def first_failure(project: Path) -> str:
 def broken(rule: Rule, project: Path, folder: Path) -> str:
     """Break `rule` in a copy of `project`; return the test that noticed, or "" if none did."""
     with tempfile.TemporaryDirectory(dir=folder) as copy:
-        shutil.copytree(project, copy, dirs_exist_ok=True)
+        shutil.copytree(project, copy, ignore=shutil.ignore_patterns("tmp"), dirs_exist_ok=True)
         path = Path(copy, "src", SLUG, rule.module)
         path.write_text(path.read_text().replace(rule.old, rule.new))
         return first_failure(Path(copy))
