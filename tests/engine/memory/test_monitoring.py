@@ -1,4 +1,4 @@
-"""Monitoring of a backend in the memory of one process, out of reach for commands."""
+"""Monitoring of a backend in the memory of one process, which no command can see."""
 
 from typing import Any
 
