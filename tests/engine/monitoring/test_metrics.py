@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from flask_caching.backends import SimpleCache
 
 from shop import create_app
 from shop.caching import cache as app_cache
@@ -369,3 +370,14 @@ def test_a_worker_does_not_count_in_files_that_another_user_has_left(
     # Not by its mode, since root may write every file.
     monkeypatch.setattr(os, "access", lambda path, mode: "counter_0.db" not in str(path))
     assert inside.slot(tmp_path) == 1
+
+
+class Silent(SimpleCache):
+    """A backend that processes share and that does not tell its size."""
+
+    shared = True
+
+
+def test_a_shared_backend_that_does_not_tell_its_size_is_scraped(settings: dict[str, Any]) -> None:
+    app = create_app(settings | {"CACHE_TYPE": f"{__name__}.Silent"})
+    assert ("cache_size", ()) not in scrape(app)

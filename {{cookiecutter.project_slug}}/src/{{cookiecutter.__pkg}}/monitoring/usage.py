@@ -57,7 +57,7 @@ def _count(operation: str, *_: object) -> None:
 def collect() -> Iterable[Metric]:
     """Ask a shared backend; yield nothing if it cannot tell or is unavailable."""
     backend = current_app.extensions["cache"][cache]
-    found = backend.usage() if getattr(backend, "shared", False) else None
-    if found is not None:
+    ask = getattr(backend, "shared", False) and getattr(backend, "usage", None)
+    if found := ask and ask():
         yield GaugeMetricFamily(*_SIZE, found[0])
         yield CounterMetricFamily(*_EVICTIONS, found[1])
