@@ -32,8 +32,6 @@ PATIENCE = 2
 #: A lease begins with this many characters that tell which data it is about: the tokens of tags. A
 #: lease about other data, from before an invalidation, is in nobody's way.
 ABOUT = 16
-
-
 #: Ends a lease that it replaces, because it is about no data.
 ENDED = "ended"
 
@@ -47,12 +45,7 @@ class Computations:
     """The computations of this process: their leases are renewed until they end."""
 
     def __init__(self) -> None:
-        self._reset()
-
-    def _reset(self) -> None:
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
-        self._renewer: threading.Thread | None = None
+        self._pid, self._renewer = 0, threading.Thread()
         # lease -> (backend, key, set when the computation has ended)
         self._running: dict[str, tuple[Any, str, threading.Event]] = {}
 
@@ -67,42 +60,35 @@ class Computations:
         if held is not None:
             return held, False
         if self._pid != os.getpid():  # forked: the parent's computations are not ours to renew
-            self._reset()
-        with self._lock:
-            self._running[lease] = (backend, key, threading.Event())
-            if self._renewer is None:
-                renewer = threading.Thread(target=self._renew, daemon=True)
-                try:
-                    renewer.start()
-                    self._renewer = renewer
-                except RuntimeError:  # no more threads: the lease ends by itself
-                    logger.warning("There is no thread to renew leases with")
+            self._running, self._pid = {}, os.getpid()
+        self._running[lease] = backend, key, threading.Event()
+        if not self._renewer.is_alive():  # it does not survive a fork
+            renewer = self._renewer = threading.Thread(target=self._renew, daemon=True)
+            try:
+                renewer.start()
+            except RuntimeError:  # no more threads: the lease ends by itself
+                logger.warning("There is no thread to renew leases with")
         return lease, True
 
     def end(self, lease: str) -> None:
         """Wake the callers of this process that wait for the computation under `lease`."""
-        with self._lock:
-            _, _, ended = self._running.pop(lease, (None, None, None))
-        if ended is not None:  # None if this process was forked meanwhile
-            ended.set()
+        running = self._running.pop(lease, None)
+        if running is not None:  # None if this process was forked meanwhile
+            running[2].set()
 
     def wait_for(self, lease: str, seconds: float, pause: float) -> None:
         """Wait until the computation under `lease` may have ended, at most `seconds`."""
-        _, _, ended = self._running.get(lease, (None, None, None))
-        if ended is not None:
-            ended.wait(min(seconds, 0.5))  # in steps, because the lease may have been lost
-        else:
+        running = self._running.get(lease)
+        if running is None:  # in another process
             time.sleep(min(seconds, pause))
+        else:
+            running[2].wait(min(seconds, 0.5))  # in steps, because the lease may have been lost
 
     def _renew(self) -> None:
-        while True:
+        while self._renewer is threading.current_thread():  # or two callers have started one each
             time.sleep(LEASE / 3)
-            with self._lock:
-                if not self._running:
-                    self._renewer = None
-                    return
-                running = list(self._running.items())
-            for lease, (backend, key, _) in running:  # harmless for one that has ended since
+            # A lease that has ended meanwhile is not renewed: the backend holds another by then.
+            for lease, (backend, key, _) in self._running.copy().items():
                 try:
                     backend.replace(key, lease, lease, LEASE)
                 except Exception:
