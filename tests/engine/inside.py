@@ -20,7 +20,7 @@ from tests.serving import wait_until
 
 #: The operations of a backend, those that are about leases apart.
 LEASING = {"lease", "replace", "store"}
-OPERATIONS = {*failsafe._NONE, *failsafe._FALSE, *failsafe._LISTS} - LEASING
+OPERATIONS = failsafe.FALLBACKS.keys() - LEASING
 #: So many failures in a row open the breaker.
 FAILURES = failsafe.FAILURES
 #: The seconds that a lease lasts, and that a caller waits at the most.
@@ -36,7 +36,7 @@ TIMED = metrics.TIMED
 
 def guarded(backend: Any, leases: bool = True) -> Any:
     """Return what the cache puts before a backend; without `leases` it has its own, or none."""
-    return Codec(failsafe.FailSafe(Adapter(backend) if leases else backend))
+    return Codec(failsafe.FailSafe(Adapter(backend) if leases else backend), "", [])
 
 
 def put_under(cache: Cache, app: Flask, front: Any) -> Any:
@@ -71,9 +71,8 @@ def is_open(cache: Cache) -> bool:
 def wait_until_closed(front: Any) -> None:
     """Return when the breaker of what `guarded` gave is closed and all is told of that."""
     wait_until(lambda: not front.is_open)
-    prober = front._prober
-    if prober is not None:
-        prober.join(30)
+    if front._prober.is_alive():
+        front._prober.join(30)
 
 
 def probe_every(patch: pytest.MonkeyPatch, seconds: float) -> None:

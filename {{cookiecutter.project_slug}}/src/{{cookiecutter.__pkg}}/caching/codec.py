@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import logging
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from . import events
@@ -34,18 +34,11 @@ class Codec:
     pickled is logged and not stored; one that does not verify or cannot be read is a miss.
     """
 
-    def __init__(
-        self,
-        backend: Any,
-        prefix: str = "",
-        secrets: Iterable[str | bytes] = (),
-        text: bool = False,
-    ) -> None:
-        self.backend, self._text = backend, text
+    def __init__(self, backend: Any, prefix: str, secrets: list[Any], text: bool = False) -> None:
+        self.backend, self._prefix, self._text = backend, prefix, text
         self.default_timeout: int = backend.default_timeout
         for name in ("inc", "delete", "delete_many", "clear", "lease", "replace"):
             setattr(self, name, getattr(backend, name))  # a step less than `__getattr__`
-        self._prefix = prefix
         # Derived keys: they sign nothing but cached values, sessions least of all.
         self._secrets = [
             hmac.digest(s.encode() if isinstance(s, str) else s, b"cached values", "sha256")
@@ -112,25 +105,20 @@ class Codec:
 
     def _load(self, key: str, stored: Any) -> Any:
         """Return the value that was stored under `key`, None if it is not one of ours."""
-        if isinstance(stored, str) and self._text:
-            stored = stored.encode("latin-1", "ignore")
-        if not isinstance(stored, bytes):
-            return _corrupt("does not verify", key)
-        signature, pickled = stored[:_SIZE], stored[_SIZE:]
-        for secret in self._secrets:
-            if hmac.compare_digest(signature, _signature(pickled, key=secret).digest()):
-                break
-        else:
-            if self._secrets:
-                return _corrupt("does not verify", key)
-            pickled = stored
         try:
-            value = pickle.loads(pickled)
-            if self._secrets:
-                stored_under, value = value
+            if not self._secrets:
+                return pickle.loads(stored)
+            data = stored.encode("latin-1", "ignore") if isinstance(stored, str) else stored
+            signature, pickled = data[:_SIZE], data[_SIZE:]
+            for secret in self._secrets:
+                if hmac.compare_digest(signature, _signature(pickled, key=secret).digest()):
+                    break
+            else:
+                return _corrupt("does not verify", key)
+            stored_under, value = pickle.loads(pickled)
         except Exception:  # an older release may have stored anything
             return _corrupt("cannot be read", key)
-        moved = self._secrets and stored_under != self._prefix + key
+        moved = stored_under != self._prefix + key
         return _corrupt("was moved to another key", key) if moved else value
 
 
