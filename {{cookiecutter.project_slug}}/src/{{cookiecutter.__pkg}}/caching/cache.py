@@ -13,7 +13,7 @@ from . import events, keys, leases, pages
 from .codec import Codec
 from .entry import Entry, Seconds, Timeout, seconds
 from .failsafe import FailSafe
-from .look import SPARE, Engine
+from .look import SPARE, Engine, Look
 
 if TYPE_CHECKING:
     from flask_caching import P, R, _CachedFunction, _MemoizedFunction
@@ -66,11 +66,11 @@ class Cache(Engine):
     def get_many(self, *names: str) -> list[Any]:
         """Return the value of each key, None where there is none."""
         began = time.perf_counter()
-        found = self.find(self.cache, names)[0]
-        took = (time.perf_counter() - began) / (len(found) or 1)
-        for entry in found:
-            events.lookup(events.DIRECT, "miss" if entry is None else "hit", took)
-        return [None if entry is None else entry.value for entry in found]
+        found = self.find(self.cache, names)
+        took = (time.perf_counter() - began) / (len(names) or 1)
+        for name in names:
+            events.lookup(events.DIRECT, "hit" if found[name] else "miss", took)
+        return [entry and entry.value for entry in map(found.get, names)]
 
     def get_dict(self, *names: str) -> dict[str, Any]:
         """Return the value of each key by key, None where there is none."""
@@ -78,7 +78,7 @@ class Cache(Engine):
 
     def has(self, key: str) -> bool:
         """Tell whether `key` has a value, None included."""
-        return self.find(self.cache, (key,))[0][0] is not None
+        return self.find(self.cache, (key,))[key] is not None
 
     def set(self, key: str, value: Any, timeout: Seconds | None = None) -> bool:
         """Store `value` for `timeout` seconds; 0 means for ever, None CACHE_DEFAULT_TIMEOUT.
@@ -154,7 +154,7 @@ class Cache(Engine):
         """
         tag_keys = tuple(map(keys.tag_key, dict.fromkeys(keys.names(tags))))
         name = keys.name_of(compute)
-        with self.look(name, key, timeout, tag_keys, seconds(stale)) as look:
+        with Look(self, name, key, timeout, tag_keys, seconds(stale)) as look:
             return look.store(compute()) if look.entry is None else look.entry.value
 
     def invalidate(self, *tags: str) -> bool:

@@ -20,7 +20,7 @@ from flask_caching.utils import (
 
 from . import keys
 from .entry import Entry, Seconds, Timeout, seconds
-from .look import Engine
+from .look import Engine, Look
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Function:
 
     def __post_init__(self) -> None:
         self.name = keys.name_of(self.function)
-        self.stale = seconds(self.stale)
+        self.grace = seconds(self.stale)
         self.ignored = frozenset(keys.names(self.args_to_ignore or ()))
         self.tag_keys = tuple(map(keys.tag_key, dict.fromkeys(keys.names(self.tags))))
         if self.make_name:
@@ -74,7 +74,7 @@ class Function:
         if self.make_name and self.is_method and args:
             tag_keys += (keys.tag_key(self.memo_tag(args[0])),)
         outdated = self.outdated(args, kwargs, lambda entry: entry.value)
-        with self.cache.look(self.name, key, timeout, tag_keys, self.stale, outdated) as look:
+        with Look(self.cache, self.name, key, timeout, tag_keys, self.grace, outdated) as look:
             if look.entry is not None:
                 value = look.entry.value
             else:

@@ -41,54 +41,40 @@ class Engine(flask_caching.Cache):
             app = current_app._get_current_object()  # type: ignore[attr-defined]
         except RuntimeError:
             app = self.app
-        found: Codec = app.extensions["cache"][self]
-        return found
-
-    def look(self, *args: Any, **kwargs: Any) -> "Look":
-        """Return a `Look` with these arguments.
-
-        with cache.look("name", "key", timeout=60) as look:
-            value = look.store(compute()) if look.entry is None else look.entry.value
-        """
-        return Look(self, *args, **kwargs)
+        return app.extensions["cache"][self]  # type: ignore[no-any-return]
 
     def find(
         self, backend: Codec, names: Names, tags: Names = (), stale: float = 0, bare: bool = True
-    ) -> tuple[list[Entry | None], dict[str, Entry | None]]:
+    ) -> dict[str, Entry | None]:
         """Return the valid entry of each key, and what is stored under the keys of `tags`.
 
         An entry is valid while the tokens of its tags are those it was stored with. One command to
         the backend; a second one only for entries with further tags. With `bare`, a value that is
         stored without its times, such as an integer to count on, is an entry as well.
         """
-        several = len(names) + len(tags) > 1
-        stored = backend.get_many(*names, *tags) if several else map(backend.get, names)
-        now, found = self.clock(), list[Entry | None]()
-        for one in stored:
+        keys = names + tags
+        stored = backend.get_many(*keys) if len(keys) > 1 else map(backend.get, keys)
+        now, found, further = self.clock(), dict[str, Entry | None](), set[str]()
+        for key, one in zip(keys, stored, strict=True):
+            entry = Entry(one, now) if bare and one is not None else None
             if type(one) is tuple:  # of other length if another release stored it
                 fits = len(one) == len(Entry._fields) and now < one[2] + stale
-                found.append(Entry(*one) if fits else None)
-            else:
-                found.append(Entry(one, now) if bare and one is not None else None)
-        entries, tokens = found[: len(names)], dict(zip(tags, found[len(names) :], strict=True))
-        further = list[str]()
-        for entry in entries:
-            for tag, _ in entry.tokens if entry is not None else ():
-                if tag not in tokens:
-                    further.append(tag)
+                entry = Entry(*one) if fits else None
+            found[key] = entry
+            further.update(dict(entry.tokens) if entry else ())
+        further -= found.keys()
         if further:
-            tokens.update(zip(further, self.find(backend, tuple(further))[0], strict=True))
-        for at, entry in enumerate(entries):
-            if entry is not None and (tags or entry.tokens):
-                seen = dict(entry.tokens)
-                for tag in {*tags, *seen}:
-                    token = tokens[tag]
-                    if token is None or token.value != seen.get(tag):
-                        entries[at] = None
-        return entries, tokens
+            found |= self.find(backend, tuple(further))
+        for name in names:
+            seen = dict(entry.tokens) if (entry := found[name]) else {}
+            for tag in {*tags, *seen}:
+                token = found[tag]
+                if token is None or token.value != seen.get(tag):
+                    found[name] = None
+        return found
 
     def tokens(
-        self, backend: Codec, found: dict[str, Entry | None], until: float
+        self, backend: Codec, found: dict[str, Entry | None], tags: Names, until: float
     ) -> tuple[tuple[str, str], ...]:
         """Return each tag's key with its token, made anew unless it lives until `until`.
 
@@ -97,18 +83,15 @@ class Engine(flask_caching.Cache):
         one made by counting would come back to life after an eviction.
         """
         tokens = list[tuple[str, str]]()
-        lifetime = self.lifetime(until + TOKEN_SPARE)
-        for name, token in found.items():
+        for tag in tags:
+            token, made = found[tag], Entry(secrets.token_hex(8), self.clock(), until + TOKEN_SPARE)
+            if token is None:
+                added = backend.add(tag, tuple(made), self.lifetime(made.expires))
+                token = made if added else self.find(backend, (tag,))[tag]  # another caller's
             if token is None or token.expires < until:
-                made = tuple(Entry(secrets.token_hex(8), self.clock(), until + TOKEN_SPARE))
-                if token is not None or not backend.add(name, made, lifetime):
-                    other = backend.get(name) if token is None else None
-                    if isinstance(other, tuple) and self.clock() < other[2]:
-                        made = other  # another caller was first
-                    else:
-                        backend.set(name, made, lifetime)
-                token = Entry(*made)
-            tokens.append((name, str(token.value)))
+                backend.set(tag, tuple(made), self.lifetime(made.expires))
+                token = made
+            tokens.append((tag, str(token.value)))
         return tuple(tokens)
 
     def expiry(self, timeout: Seconds | None) -> float:
@@ -125,7 +108,11 @@ class Engine(flask_caching.Cache):
 
 @dataclass(eq=False)
 class Look:
-    """One look-up of one key, a context manager."""
+    """One look-up of one key, a context manager.
+
+    with Look(cache, "name", "key", timeout=60) as look:
+        value = look.store(compute()) if look.entry is None else look.entry.value
+    """
 
     engine: Engine
     #: The cache's name, for events.
@@ -155,9 +142,8 @@ class Look:
         try:
             while True:
                 began = time.perf_counter()
-                names, tag_keys = (self.key,), self.tag_keys
-                (entry,), found = engine.find(backend, names, tag_keys, self.stale, False)
-                is_old = entry and self.outdated
+                found = engine.find(backend, (self.key,), self.tag_keys, self.stale, False)
+                entry, is_old = found[self.key], self.outdated
                 if entry and is_old and (entry.created == rejected or is_old(entry)):
                     rejected, entry = entry.created, None
                 looked = time.perf_counter() - began
@@ -171,7 +157,7 @@ class Look:
                 self.asked = self.timeout() if callable(self.timeout) else self.timeout
                 self.expires = engine.expiry(self.asked)
                 until = self.expires + self.stale
-                self.tokens = engine.tokens(backend, found, until)
+                self.tokens = engine.tokens(backend, found, self.tag_keys, until)
                 self.about = hashlib.blake2s(repr(self.tokens).encode()).hexdigest()
                 self.lease, self.is_ours = engine.computations.take(backend, self.key, self.about)
                 if self.is_ours:
@@ -223,8 +209,7 @@ class Look:
         """End the computation, if there was one."""
         if self.outcome == "miss":
             events.load(self.name, "error", time.perf_counter() - self.began)
-        if self.is_ours:
-            self._end()
+        self._end()
 
     def _end(self) -> None:
         if self.is_ours:

@@ -19,7 +19,7 @@ from werkzeug.http import parse_cookie
 from . import events, keys
 from .entry import Entry, Timeout, seconds
 from .functions import Function, sorted_query
-from .look import Engine
+from .look import Engine, Look
 
 current_request: Any = request_ctx._get_current_object  # type: ignore[attr-defined]
 # Wanted on each hit. Few keys are remembered, because the URLs in them may be long.
@@ -95,8 +95,8 @@ class Page(Function):
         outdated = None
         if self.forced_update or self.is_stale:
             outdated = self.outdated(args, kwargs, lambda e: _stored(app, e, cache.clock()))
-        look = cache.look(name, key, timeout, tag_keys, self.stale, outdated, method == "HEAD")
-        with look:
+        alone = method == "HEAD"
+        with Look(cache, name, key, timeout, tag_keys, self.grace, outdated, alone) as look:
             if look.entry is None:
                 response, refusal = self._make(context, owner, args, kwargs)
                 page = response if refusal else _finish(response, self._vary)
