@@ -1,5 +1,6 @@
 """The cache that the app calls: Flask-Caching's, with keys, pages and tags that are safe."""
 
+import functools
 import hashlib
 import secrets
 import time
@@ -131,9 +132,7 @@ class Cache(Engine):
         """Drop the keys and return them; none if they could not be dropped."""
         return self.cache.delete_many(*names) or []
 
-    def unlink(self, *names: str) -> list[str]:
-        """Drop the keys as `delete_many` does."""
-        return self.delete_many(*names)
+    unlink = delete_many
 
     def get_or_set(
         self,
@@ -208,7 +207,7 @@ class Cache(Engine):
         order), `vary` the request headers that matter, and `private_key` gives the owner of a
         private page, such as the user's id.
         """
-        return _decorator(self, locals())
+        return functools.partial(pages.decorate, locals())
 
     def memoize(
         self,
@@ -233,7 +232,7 @@ class Cache(Engine):
         it, and for `self` too. On the current request's view it is `cached`, with its rules.
         """
         make_name = make_name or str
-        return _decorator(self, locals())
+        return functools.partial(pages.decorate, locals())
 
     def delete_cached(self, f: Any, *args: Any, **kwargs: Any) -> bool:
         """Drop what `cached` keeps for a call of the function `f` with these arguments.
@@ -261,9 +260,3 @@ class Cache(Engine):
     def delete_memoized_verhash(self, f: Any, *args: Any) -> bool:  # type: ignore[override]
         """Drop all that `memoize` keeps for `f`."""
         return self.delete_memoized(f)
-
-
-def _decorator(cache: Cache, parameters: dict[str, Any]) -> Callable[[Callable[..., Any]], Any]:
-    """Return the decorator for the parameters of `cached` or `memoize`."""
-    del parameters["self"]
-    return lambda function: pages.decorate(cache, function, parameters)

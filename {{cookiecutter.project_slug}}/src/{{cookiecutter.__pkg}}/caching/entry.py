@@ -31,11 +31,7 @@ def seconds(timeout: Seconds) -> float:
     """
     value = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(
-            f"a timeout is a number of seconds, such as 300, or a timedelta, not {timeout!r}"
-        )
+        raise TypeError(f"a timeout is in seconds, such as 300, or a timedelta, not {timeout!r}")
     if not 0 <= value < math.inf:
-        raise ValueError(
-            f"a timeout is 0 (never expires) or more seconds, such as 300, not {timeout!r}"
-        )
+        raise ValueError(f"a timeout is 0 (never expires) or more, such as 300, not {timeout!r}")
     return value

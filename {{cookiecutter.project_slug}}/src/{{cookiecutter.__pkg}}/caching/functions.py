@@ -4,11 +4,11 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Request, has_request_context, request
+from flask import Request, current_app, has_request_context, request
 from flask.globals import request_ctx
 from flask_caching import signals
 from flask_caching.utils import (
@@ -66,7 +66,7 @@ class Function:
 
     def call(self, args: Any, kwargs: Any) -> Any:
         """Call the function, which may be async."""
-        return self.cache.app.ensure_sync(self.function)(*args, **kwargs)
+        return (current_app or self.cache.app).ensure_sync(self.function)(*args, **kwargs)
 
     def result(self, timeout: Timeout, args: Any, kwargs: Any) -> Any:
         """Return the function's stored result for these arguments, or compute it."""
@@ -78,7 +78,8 @@ class Function:
             if look.entry is not None:
                 value = look.entry.value
             else:
-                with _watched(self.is_keyless and has_request_context()) as seen:
+                watch = self.is_keyless and has_request_context()
+                with _watched() if watch else nullcontext(list[str]()) as seen:
                     value = self.call(args, kwargs)
                     if inspect.isgenerator(value):
                         value = join_generator(value)
@@ -157,20 +158,14 @@ class Function:
         self, args: Any, kwargs: Any, shown: Callable[[Entry], Any]
     ) -> Callable[[Entry], bool] | None:
         """Return what `forced_update`, and `is_stale` given `shown(entry)`, say of an entry."""
-        forced, ask, is_stale = False, self.forced_update, self.is_stale
-        if ask is None and is_stale is None:
+        forced, is_stale = self.forced_update, self.is_stale
+        if forced and (forced(*args, **kwargs) if wants_args(forced) else forced()) is True:
+            return lambda entry: True
+        if is_stale is None:
             return None
-        if ask is not None:
-            forced = (ask(*args, **kwargs) if wants_args(ask) else ask()) is True
-
-        def outdated(entry: Entry) -> bool:
-            if forced or is_stale is None:
-                return forced
-            value = shown(entry)
-            more = wants_extra_args(is_stale)
-            return (is_stale(value, *args, **kwargs) if more else is_stale(value)) is True
-
-        return outdated
+        if not wants_extra_args(is_stale):
+            args, kwargs = (), {}
+        return lambda entry: is_stale(shown(entry), *args, **kwargs) is True
 
     def signal(self, hit: bool, key: str, args: Any, kwargs: Any) -> None:
         """Send Flask-Caching's signal; a receiver that raises is logged and does no harm."""
@@ -191,12 +186,9 @@ def sorted_query(request: Request) -> tuple[tuple[str, str], ...]:
 
 
 @contextmanager
-def _watched(watch: bool) -> Iterator[list[str]]:
+def _watched() -> Iterator[list[str]]:
     """Note in the list that the block read the session or the cookies of the request."""
     seen: list[str] = []
-    if not watch:
-        yield seen
-        return
     session, values = request_ctx._session, request_ctx.request.__dict__
     before, cookies = getattr(session, "accessed", False), values.pop("cookies", None)
     if session is not None:

@@ -7,8 +7,6 @@ import pickle
 from collections.abc import Callable, Iterable
 from typing import Any
 
-Hash = Callable[..., Any] | None
-
 
 def name_of(function: Callable[..., Any]) -> str:
     """Return the dotted name of a function or class, or of the one behind a partial or object."""
@@ -24,7 +22,7 @@ def names(given: Iterable[str]) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
 
 
-def hashed(kind: str, parts: tuple[Any, ...], hash_method: Hash = None) -> str:
+def hashed(kind: str, parts: tuple[Any, ...], hash_method: Any = None) -> str:
     """Return the key of `kind` for `parts`, nested tuples of str, bytes, int, bool and None.
 
     `ascii` writes such a tuple so that it can be read back only one way: equal text, equal parts.

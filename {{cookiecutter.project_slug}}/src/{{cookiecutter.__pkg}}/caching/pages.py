@@ -24,17 +24,17 @@ from .look import Engine, Look
 current_request: Any = request_ctx._get_current_object  # type: ignore[attr-defined]
 # Wanted on each hit. Few keys are remembered, because the URLs in them may be long.
 _hashed = functools.lru_cache(maxsize=256)(keys.hashed)
-#: A finished response: body, status, headers.
-Finished = tuple[bytes, int, tuple[tuple[str, str], ...]]
 
 
-def decorate(cache: Engine, function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
+def decorate(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
     """Return `function` under the cache: a page where it is the request's view.
 
-    `parameters` are those of `Cache.cached` or `Cache.memoize`. Raises TypeError or ValueError for
-    a bad timeout.
+    `parameters` are those of `Cache.cached` or `Cache.memoize`, `self` included. Raises TypeError
+    or ValueError for a bad timeout.
     """
-    page = Page(cache=cache, function=function, **parameters)
+    cache: Engine = parameters["self"]
+    own = {name: value for name, value in parameters.items() if name != "self"}
+    page = Page(cache=cache, function=function, **own)
     unless = page.unless
     with_args = unless is not None and wants_args(unless)
 
@@ -88,7 +88,7 @@ class Page(Function):
         if reason:
             events.bypass(name, reason)
             said = "fwd=method" if reason == "method" else f'fwd=bypass; detail="{reason}"'
-            return _report(app, self._view(app, args, kwargs), said)
+            return _report(app, app.make_response(self.call(args, kwargs)), said)
         key, tag_keys = self._page_key(request, owner, args, kwargs), self.tag_keys
         if self.make_name:
             tag_keys += (keys.tag_key(self.key(args, kwargs)),)
@@ -109,7 +109,7 @@ class Page(Function):
             if self.response_hit_indication:
                 response.headers["hit_cache"] = "True"
         elif look.outcome == "stored":
-            response.headers.add("Cache-Status", f"{app.name}; fwd=miss; stored")
+            _report(app, response, "fwd=miss; stored")
         else:
             return _report(app, response, f'fwd=miss; detail="{look.outcome}"')
         # 304 for a client that has the page already (RFC 9110, section 13).
@@ -142,9 +142,6 @@ class Page(Function):
         )
         return _hashed("page", parts, self.hash_method or self.cache.hash_method)
 
-    def _view(self, app: Flask, args: Any, kwargs: Any) -> Response:
-        return app.make_response(app.ensure_sync(self.function)(*args, **kwargs))
-
     def _make(
         self, context: RequestContext, owner: Any, args: Any, kwargs: Any
     ) -> tuple[Response, str | None]:
@@ -153,7 +150,7 @@ class Page(Function):
         later = len(context._after_request_functions)
         context.__dict__.setdefault("pages_being_made", set()).add(self)
         try:
-            response = self._view(app, args, kwargs)
+            response = app.make_response(self.call(args, kwargs))
         except Exception:
             after_this_request(lambda r: _report(app, r, 'fwd=miss; detail="error"'))
             raise
@@ -225,8 +222,8 @@ def _refusal(response: Response, vary: tuple[str, ...], limit: int) -> str | Non
     return "too large" if len(response.get_data()) > limit else None
 
 
-def _finish(response: Response, vary: tuple[str, ...]) -> Finished:
-    """Complete `response` with ETag and Vary, and return the page to store."""
+def _finish(response: Response, vary: tuple[str, ...]) -> tuple[bytes, int, tuple[Any, ...]]:
+    """Complete `response` with ETag and Vary; return the body, status and headers to store."""
     response.add_etag()
     response.vary.update(vary)
     response.headers.pop("Age", None)  # of another cache: its own age begins now
@@ -254,24 +251,18 @@ def _report(app: Flask, response: Response, said: str) -> Response:
 def _is_view(context: RequestContext, function: Callable[..., Any]) -> bool:
     """Tell whether `function` is the request's view under other decorators, or its method."""
     request = context.request
-    if request.endpoint is None:
-        return False
+    views = list(_unwrapped(context.app.view_functions.get(request.endpoint or "")))
     *_, inmost = _unwrapped(function)
-    for view in _unwrapped(context.app.view_functions[request.endpoint]):
-        methods = getattr(view, "view_class", None)
-        if view is function or (
-            methods is not None
-            and (
-                # Put on when the request came, as Flask-RESTful's `method_decorators` are.
-                isinstance(getattr(inmost, "__self__", None), methods)
-                or any(
-                    function in _unwrapped(getattr(methods, name, None))
-                    for name in (request.method.lower(), "get", "dispatch_request")
-                )
-            )
-        ):
-            return True
-    return False
+    owner = getattr(inmost, "__self__", None)
+    names = (request.method.lower(), "get", "dispatch_request")
+    return function in views or any(
+        # Put on when the request came, as Flask-RESTful's `method_decorators` are.
+        isinstance(owner, view.view_class)
+        or function in _unwrapped(getattr(view.view_class, name, None))
+        for view in views
+        if hasattr(view, "view_class")
+        for name in names
+    )
 
 
 def _unwrapped(function: Any) -> Iterator[Any]:
