@@ -12,19 +12,15 @@ from flask_caching.backends import NullCache, SimpleCache
 
 from . import events, keys, leases, pages
 from .codec import Codec
-from .entry import Entry, Seconds, Timeout, seconds
 from .failsafe import FailSafe
-from .look import SPARE, Engine, Look
+from .look import SPARE, Engine, Entry, Look, Seconds, Timeout, seconds
 
 if TYPE_CHECKING:
     from flask_caching import P, R, _CachedFunction, _MemoizedFunction
 
 
 class Cache(Engine):
-    """A `flask_caching.Cache` whose decorators are safe to use without further thought.
-
-    `docs/caching.md` lists the differences from Flask-Caching.
-    """
+    """A safer `flask_caching.Cache`; `docs/caching.md` lists the differences."""
 
     def init_app(self, app: Flask, config: dict[str, Any] | None = None) -> None:
         """Bind the cache to `app`, as Flask-Caching does.
@@ -152,8 +148,7 @@ class Cache(Engine):
         Raises what `compute` raises; nothing is stored then.
         """
         tag_keys = tuple(map(keys.tag_key, dict.fromkeys(keys.names(tags))))
-        name = keys.name_of(compute)
-        with Look(self, name, key, timeout, tag_keys, seconds(stale)) as look:
+        with Look(self, keys.name_of(compute), key, timeout, tag_keys, seconds(stale)) as look:
             return look.store(compute()) if look.entry is None else look.entry.value
 
     def invalidate(self, *tags: str) -> bool:
@@ -166,14 +161,11 @@ class Cache(Engine):
         return self.cache.delete_many(*map(keys.tag_key, tags)) is not None
 
     def _entry(self, value: Any, timeout: Seconds | None) -> tuple[Any, int]:
-        """Return what `set` and `add` store, and for how many seconds.
-
-        Integers stay bare, so that the backend can count on them.
-        """
+        """Return what `set` and `add` store, and for how many seconds."""
         expires = self.expiry(timeout)
         lifetime = self.lifetime(expires)
-        if type(value) is int:
-            return value, lifetime and lifetime - SPARE  # only the backend judges its expiry
+        if type(value) is int:  # bare, to be counted on: only the backend judges its expiry
+            return value, lifetime and lifetime - SPARE
         return tuple(Entry(value, self.clock(), expires)), lifetime
 
     # The decorators.

@@ -18,8 +18,7 @@ from . import events
 logger = logging.getLogger(__name__)
 
 _SIZE = 32  # bytes of a signature
-#: Keyed BLAKE2b (RFC 7693).
-_signature = functools.partial(hashlib.blake2b, digest_size=_SIZE)
+_signature = functools.partial(hashlib.blake2b, digest_size=_SIZE)  # takes a key (RFC 7693)
 
 
 class Codec:

@@ -10,7 +10,6 @@ from typing import Any
 from . import events
 
 logger = logging.getLogger(__name__)
-Errors = tuple[type[Exception], ...]
 
 #: The seconds between two attempts to reach a backend that failed.
 PROBE = 1.0
@@ -43,9 +42,9 @@ class FailSafe:
 
     def __init__(self, backend: Any) -> None:
         self.backend, self.is_open = backend, False
-        self._errors: Errors = getattr(backend, "errors", (Exception,))
-        self._timeout_errors: Errors = getattr(backend, "timeout_errors", (TimeoutError,))
-        self._rejections: Errors = getattr(backend, "rejections", (TypeError, ValueError))
+        self._errors = getattr(backend, "errors", (Exception,))
+        self._timeout_errors = getattr(backend, "timeout_errors", (TimeoutError,))
+        self._rejections = getattr(backend, "rejections", (TypeError, ValueError))
         self._failures, self._undelivered, self._next_line = 0, 0, 0.0
         # Reentrant, because a handler of the log and a subscriber of the event may use the cache.
         self._lock = threading.RLock()

@@ -10,17 +10,10 @@ from typing import Any
 
 from flask import Request, current_app, has_request_context, request
 from flask.globals import request_ctx
-from flask_caching import signals
-from flask_caching.utils import (
-    get_function_parameters,
-    join_generator,
-    wants_args,
-    wants_extra_args,
-)
+from flask_caching import signals, utils
 
 from . import keys
-from .entry import Entry, Seconds, Timeout, seconds
-from .look import Engine, Look
+from .look import Engine, Entry, Look, Outdated, Seconds, Timeout, seconds
 
 logger = logging.getLogger(__name__)
 
@@ -60,9 +53,8 @@ class Function:
         self.tag_keys = tuple(map(keys.tag_key, dict.fromkeys(keys.names(self.tags))))
         if self.make_name:
             self.tag_keys += (keys.tag_key(self.memo_tag(None)),)
-        # Nothing but the arguments is in the key: then the user must not matter.
-        named = self.key_prefix != "view/%s" or self.make_cache_key or self.make_name
-        self.is_keyless = not named
+        # Otherwise only the arguments are in the key, and the user must not matter.
+        self.is_named = bool(self.key_prefix != "view/%s" or self.make_cache_key or self.make_name)
 
     def call(self, args: Any, kwargs: Any) -> Any:
         """Call the function, which may be async."""
@@ -78,11 +70,11 @@ class Function:
             if look.entry is not None:
                 value = look.entry.value
             else:
-                watch = self.is_keyless and has_request_context()
+                watch = not self.is_named and has_request_context()
                 with _watched() if watch else nullcontext(list[str]()) as seen:
                     value = self.call(args, kwargs)
                     if inspect.isgenerator(value):
-                        value = join_generator(value)
+                        value = utils.join_generator(value)
                 if self.response_filter and not self.response_filter(value):
                     seen.append("response_filter")
                 look.store(value, seen[0] if seen else None)
@@ -98,7 +90,8 @@ class Function:
         """
         if self.make_cache_key:
             return str(self.make_cache_key(*args, **kwargs))
-        kind, prefix, source = "value", self.prefix(), self.source()
+        kind, source = "value", self.source()
+        prefix = self.key_prefix() if callable(self.key_prefix) else self.key_prefix
         query = sorted_query(request) if self.query_string and has_request_context() else None
         if self.make_name:
             kind, prefix = "memoized", self.make_name(self.name)
@@ -133,7 +126,7 @@ class Function:
     def signature(self) -> inspect.Signature:
         """The function's parameters, even with annotations that only type checkers know."""
         function = getattr(self.function, "__func__", self.function)
-        return inspect.Signature(get_function_parameters(function))
+        return inspect.Signature(utils.get_function_parameters(function))
 
     @functools.cached_property
     def is_method(self) -> bool:
@@ -145,25 +138,19 @@ class Function:
         one = owner is not None and self.is_method
         return f"memoized {self.name} {keys.pickled(owner, self.name).hex() if one else ''}"
 
-    def prefix(self) -> str:
-        """Return the `key_prefix`."""
-        return self.key_prefix() if callable(self.key_prefix) else self.key_prefix
-
     def source(self) -> str | None:
         """Return the function's source if it is part of the key."""
         check = self.cache._get_source_check(self.source_check)
         return inspect.getsource(self.function) if check else None
 
-    def outdated(
-        self, args: Any, kwargs: Any, shown: Callable[[Entry], Any]
-    ) -> Callable[[Entry], bool] | None:
+    def outdated(self, args: Any, kwargs: Any, shown: Callable[[Entry], Any]) -> Outdated:
         """Return what `forced_update`, and `is_stale` given `shown(entry)`, say of an entry."""
         forced, is_stale = self.forced_update, self.is_stale
-        if forced and (forced(*args, **kwargs) if wants_args(forced) else forced()) is True:
+        if forced and (forced(*args, **kwargs) if utils.wants_args(forced) else forced()) is True:
             return lambda entry: True
         if is_stale is None:
             return None
-        if not wants_extra_args(is_stale):
+        if not utils.wants_extra_args(is_stale):
             args, kwargs = (), {}
         return lambda entry: is_stale(shown(entry), *args, **kwargs) is True
 

@@ -19,15 +19,13 @@ from .lru import LRUCache
 
 logger = logging.getLogger(__name__)
 
-#: How many seconds a lease lasts. It is renewed three times as often, so it ends only if its holder
-#: dies.
+#: The seconds that a lease lasts. It is renewed in time, so it ends only if its holder dies.
 LEASE = 5.0
-#: How many seconds a caller waits at most before it computes itself.
+#: The most seconds that a caller waits before it computes itself.
 WAIT = 30.0
 #: For how many seconds nobody waits after a result that was not stored.
 PASS = 5.0
-#: For how many computations without a stored value a caller waits. In a queue the last would wait
-#: for as many as there are callers.
+#: The most computations that a caller waits for: the last in a queue would wait for all others.
 PATIENCE = 2
 #: A lease begins with this many characters that tell which data it is about: the tokens of tags. A
 #: lease about other data, from before an invalidation, is in nobody's way.

@@ -6,22 +6,50 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from datetime import timedelta
+from typing import Any, NamedTuple
 
 import flask_caching
 from flask import current_app
 
 from . import events, leases
 from .codec import Codec
-from .entry import Entry, Seconds, Timeout, seconds
 
-T = TypeVar("T")
 Names = tuple[str, ...]
+Seconds = float | timedelta
+Timeout = Seconds | Callable[[], Seconds] | None
 
 #: How many seconds longer the backend keeps an entry than it is fresh, which our clock decides.
 SPARE = 60
 #: How many seconds the token of a tag lives longer than the entry that it was made for.
 TOKEN_SPARE = 86400
+
+
+class Entry(NamedTuple):
+    """A stored value and what decides whether it is served; times are seconds since the epoch."""
+
+    value: Any
+    created: float
+    #: When it stops being fresh; infinity for never.
+    expires: float = math.inf
+    #: The key and the token of each of its tags, as they were before the value was computed.
+    tokens: tuple[tuple[str, str], ...] = ()
+
+
+Outdated = Callable[[Entry], bool] | None
+
+
+def seconds(timeout: Seconds) -> float:
+    """Return `timeout` in seconds; 0 means that the entry never expires.
+
+    Raises TypeError unless it is a number or a timedelta, ValueError if negative, NaN or infinite.
+    """
+    value = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"a timeout is in seconds, such as 300, or a timedelta, not {timeout!r}")
+    if not 0 <= value < math.inf:
+        raise ValueError(f"a timeout is 0 (never expires) or more, such as 300, not {timeout!r}")
+    return value
 
 
 class Engine(flask_caching.Cache):
@@ -96,9 +124,7 @@ class Engine(flask_caching.Cache):
 
     def expiry(self, timeout: Seconds | None) -> float:
         """Return when a value that is stored now expires; infinity for never."""
-        if timeout is None:
-            timeout = self.cache.default_timeout
-        lifetime = timeout if type(timeout) is int and timeout >= 0 else seconds(timeout)
+        lifetime = seconds(self.cache.default_timeout if timeout is None else timeout)
         return self.clock() + lifetime if lifetime else math.inf
 
     def lifetime(self, until: float) -> int:
@@ -124,7 +150,7 @@ class Look:
     #: For how many seconds after the timeout the old value is served while one caller computes.
     stale: float = 0
     #: Tells whether an entry that was found must be computed anew.
-    outdated: Callable[[Entry], bool] | None = None
+    outdated: Outdated = None
     #: Nobody waits, and nothing is stored.
     alone: bool = False
 
@@ -138,7 +164,7 @@ class Look:
         self.lease, self.is_ours = "", False
         engine = self.engine
         backend = self.backend = engine.cache
-        rejected, seen, pause, give_up = None, set[str](), 0.005, 0.0
+        rejected, seen, pause, give_up = None, set[str](), 0.005, time.monotonic() + leases.WAIT
         try:
             while True:
                 began = time.perf_counter()
@@ -158,12 +184,11 @@ class Look:
                 self.expires = engine.expiry(self.asked)
                 until = self.expires + self.stale
                 self.tokens = engine.tokens(backend, found, self.tag_keys, until)
-                self.about = hashlib.blake2s(repr(self.tokens).encode()).hexdigest()
-                self.lease, self.is_ours = engine.computations.take(backend, self.key, self.about)
+                about = hashlib.blake2s(repr(self.tokens).encode()).hexdigest()
+                self.lease, self.is_ours = engine.computations.take(backend, self.key, about)
                 if self.is_ours:
                     continue
                 seen.add(self.lease)
-                give_up = give_up or time.monotonic() + leases.WAIT
                 left = give_up - time.monotonic()
                 if ":pass:" in self.lease or len(seen) > leases.PATIENCE or left <= 0:
                     break
@@ -179,30 +204,28 @@ class Look:
         self.began = time.perf_counter()
         return self
 
-    def store(self, value: T, refusal: str | None = None, timeout: Seconds | None = None) -> T:
+    def store(self, value: Any, refusal: str | None = None, timeout: Seconds | None = None) -> Any:
         """Store the computed value, unless `refusal` says why it must not be; return it.
 
         `timeout` replaces the one of the look-up.
         """
         took = time.perf_counter() - self.began
         engine, now = self.engine, self.engine.clock()
-        outcome = refusal or "not stored"
-        if self.lease:
+        self.outcome = refusal or "not stored"
+        if self.lease and refusal is None:
             until = self.expires
             # A callable timeout, such as "until midnight", counts from when it was asked; seconds
             # count from when the value is there.
             if timeout is not None or not callable(self.timeout):
                 until = engine.expiry(self.asked if timeout is None else timeout)
-            if refusal is None and now < until:
-                entry = tuple(Entry(value, now, until, self.tokens))
-                lifetime = engine.lifetime(until + self.stale)
-                if self.backend.store(self.key, entry, lifetime, self.lease):
-                    outcome = "stored"
-            if outcome != "stored":
-                mark = leases.new(self.about, "pass")
-                self.backend.replace(self.key, self.lease, mark, leases.PASS)
-        self.outcome = outcome
-        events.load(self.name, outcome, took)
+            entry = tuple(Entry(value, now, until, self.tokens))
+            lifetime = engine.lifetime(until + self.stale)
+            if now < until and self.backend.store(self.key, entry, lifetime, self.lease):
+                self.outcome = "stored"
+        if self.lease and self.outcome != "stored":
+            mark = leases.new(self.lease, "pass")
+            self.backend.replace(self.key, self.lease, mark, leases.PASS)
+        events.load(self.name, self.outcome, took)
         return value
 
     def __exit__(self, *_: object) -> None:

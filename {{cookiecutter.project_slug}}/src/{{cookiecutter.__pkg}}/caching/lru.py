@@ -58,10 +58,7 @@ class LRUCache:
             return default
 
     def set(self, key: Hashable, value: Any, ttl: float | EllipsisType | None = ...) -> None:
-        """Store `value`, None included, for `ttl` seconds (None: for ever; left out: the cache's).
-
-        Raises ValueError for a ttl that is not above 0.
-        """
+        """Store `value`, None included, for `ttl` seconds: None for ever, left out the cache's."""
         lifetime = self._ttl if isinstance(ttl, EllipsisType) else _checked(ttl)
         with self.lock:
             self._entries[key] = value, self._clock() + lifetime
@@ -73,9 +70,7 @@ class LRUCache:
     def delete(self, key: Hashable) -> bool:
         """Drop `key`; True if it was there and had not expired."""
         with self.lock:
-            present = key in self
-            self._entries.pop(key, None)
-            return present
+            return self._clock() < self._entries.pop(key, _ABSENT)[1]
 
     def clear(self) -> None:
         """Drop every entry; the counts stay."""
@@ -84,8 +79,7 @@ class LRUCache:
 
     def __contains__(self, key: Hashable) -> bool:
         """Tell whether `key` would be a hit; counts nothing and leaves the order as it is."""
-        with self.lock:
-            return self._clock() < self._entries.get(key, _ABSENT)[1]
+        return self._clock() < self._entries.get(key, _ABSENT)[1]
 
     def __len__(self) -> int:
         """Count the entries held, the expired ones that are not yet dropped included."""

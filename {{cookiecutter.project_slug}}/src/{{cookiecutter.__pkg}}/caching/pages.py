@@ -17,9 +17,8 @@ from werkzeug.datastructures import Headers
 from werkzeug.http import parse_cookie
 
 from . import events, keys
-from .entry import Entry, Timeout, seconds
 from .functions import Function, sorted_query
-from .look import Engine, Look
+from .look import Entry, Look, Timeout, seconds
 
 current_request: Any = request_ctx._get_current_object  # type: ignore[attr-defined]
 # Wanted on each hit. Few keys are remembered, because the URLs in them may be long.
@@ -32,9 +31,8 @@ def decorate(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
     `parameters` are those of `Cache.cached` or `Cache.memoize`, `self` included. Raises TypeError
     or ValueError for a bad timeout.
     """
-    cache: Engine = parameters["self"]
     own = {name: value for name, value in parameters.items() if name != "self"}
-    page = Page(cache=cache, function=function, **own)
+    page = Page(cache=parameters["self"], function=function, **own)
     unless = page.unless
     with_args = unless is not None and wants_args(unless)
 
@@ -52,7 +50,7 @@ def decorate(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
             return page.result(decorated.cache_timeout, args, kwargs)
         if page in context.__dict__.get("pages_being_made", ()):
             return page.call(args, kwargs)  # the view calls itself: that is no page
-        return page.respond(context, decorated.cache_timeout, args, kwargs)
+        return page.answer(context, decorated.cache_timeout, args, kwargs)
 
     # Flask-Caching's attributes; the first can be set.
     decorated: Any = wrapper
@@ -61,7 +59,7 @@ def decorate(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
     if page.make_name:
         decorated.make_cache_key = lambda f, /, *args, **kwargs: page.key(args, kwargs)
         decorated.memo_tag = page.memo_tag
-        decorated.delete_memoized = lambda: cache.delete_memoized(decorated)
+        decorated.delete_memoized = lambda: page.cache.delete_memoized(decorated)
     else:
         decorated.make_cache_key = lambda *args, **kwargs: page.key(args, kwargs)
     return decorated
@@ -77,9 +75,7 @@ class Page(Function):
         self._vary = tuple(sorted(name.lower() for name in keys.names(self.vary)))
         self._query = None if self.query is None else tuple(sorted(keys.names(self.query)))
 
-    def respond(
-        self, context: RequestContext, timeout: Timeout, args: Any, kwargs: Any
-    ) -> Response:
+    def answer(self, context: RequestContext, timeout: Timeout, args: Any, kwargs: Any) -> Response:
         """Answer the request by the stored page, or by the view."""
         request, app, cache = context.request, context.app, self.cache
         name, method = request.endpoint or self.name, request.method
@@ -109,7 +105,7 @@ class Page(Function):
             if self.response_hit_indication:
                 response.headers["hit_cache"] = "True"
         elif look.outcome == "stored":
-            _report(app, response, "fwd=miss; stored")
+            response.headers.add("Cache-Status", f"{app.name}; fwd=miss; stored")
         else:
             return _report(app, response, f'fwd=miss; detail="{look.outcome}"')
         # 304 for a client that has the page already (RFC 9110, section 13).
@@ -125,16 +121,12 @@ class Page(Function):
             query = (self._query, *map(tuple, map(request.args.getlist, self._query)))
         elif self.query_string:
             query = sorted_query(request)
-        host = environ.get("HTTP_HOST")
         parts = (
             self.name,
-            self.key_prefix if isinstance(self.key_prefix, str) else self.prefix(),
+            self.key_prefix if isinstance(self.key_prefix, str) else self.key_prefix(),
             self.source() if self.source_check or self.cache.source_check else None,
-            environ["wsgi.url_scheme"],
-            host,
-            request.host if host is None else None,  # HTTP/1.0: the server's own name
-            environ.get("SCRIPT_NAME"),
-            environ.get("PATH_INFO"),
+            *map(environ.get, ("wsgi.url_scheme", "HTTP_HOST", "SCRIPT_NAME", "PATH_INFO")),
+            None if "HTTP_HOST" in environ else request.host,  # HTTP/1.0: the server's own name
             query,
             tuple(map(request.headers.get, self._vary)),
             None if owner is None else keys.pickled(owner),
@@ -150,7 +142,7 @@ class Page(Function):
         later = len(context._after_request_functions)
         context.__dict__.setdefault("pages_being_made", set()).add(self)
         try:
-            response = app.make_response(self.call(args, kwargs))
+            response = app.make_response(app.ensure_sync(self.function)(*args, **kwargs))
         except Exception:
             after_this_request(lambda r: _report(app, r, 'fwd=miss; detail="error"'))
             raise
@@ -209,14 +201,11 @@ def _refusal(response: Response, vary: tuple[str, ...], limit: int) -> str | Non
         return "streamed"
     if "Set-Cookie" in response.headers:
         return "set-cookie"
-    given = response.cache_control
-    control = dict(zip(map(str.lower, given), given.values(), strict=True))
-    for directive in ("private", "no-store", "no-cache"):
-        if directive in control:
-            return directive
-    for directive in ("max-age", "s-maxage"):
-        if control.get(directive) == "0":
-            return f"{directive}=0"
+    for directive, value in response.cache_control.items():
+        if directive.lower() in ("private", "no-store", "no-cache"):
+            return directive.lower()
+        if directive.lower() in ("max-age", "s-maxage") and value == "0":
+            return f"{directive.lower()}=0"
     if set(map(str.lower, response.vary)) - set(vary):
         return "vary"
     return "too large" if len(response.get_data()) > limit else None
