@@ -139,13 +139,13 @@ class Cache(Engine):
         stale: Seconds = 0,
         tags: Iterable[str] = (),
     ) -> Any:
-        """Return the value of `key`; on a miss call `compute`, store what it gives and return it.
+        """Return the value of `key`; on a miss call `compute`, store its result and return it.
 
         Of several callers that miss at once one computes and the others wait for its value. For
         `stale` seconds after the timeout one caller computes and the others get the old value.
         `timeout` is in seconds, a timedelta or a callable that gives one, asked before computing;
         0 means for ever, None CACHE_DEFAULT_TIMEOUT. None is a value like any other.
-        Raises what `compute` raises; nothing is stored then.
+        An exception of `compute` is raised, and nothing is stored.
         """
         tag_keys = tuple(map(keys.tag_key, dict.fromkeys(keys.names(tags))))
         with Look(self, keys.name_of(compute), key, timeout, tag_keys, seconds(stale)) as look:
@@ -161,14 +161,12 @@ class Cache(Engine):
         return self.cache.delete_many(*map(keys.tag_key, tags)) is not None
 
     def _entry(self, value: Any, timeout: Seconds | None) -> tuple[Any, int]:
-        """Return what `set` and `add` store, and for how many seconds."""
+        """Return the entry that `set` and `add` store, and its lifetime in seconds."""
         expires = self.expiry(timeout)
         lifetime = self.lifetime(expires)
-        if type(value) is int:  # bare, to be counted on: only the backend judges its expiry
+        if type(value) is int:  # stored bare, to count on: only the backend judges its expiry
             return value, lifetime and lifetime - SPARE
         return tuple(Entry(value, self.clock(), expires)), lifetime
-
-    # The decorators.
 
     def cached(
         self,
@@ -227,14 +225,14 @@ class Cache(Engine):
         return functools.partial(pages.decorate, locals())
 
     def delete_cached(self, f: Any, *args: Any, **kwargs: Any) -> bool:
-        """Drop what `cached` keeps for a call of the function `f` with these arguments.
+        """Drop the result that `cached` keeps for a call of `f` with these arguments.
 
         Pages are told apart by more than their path: tag them, and `invalidate` the tag.
         """
         return bool(self.delete(f.make_cache_key(*args, **kwargs)))
 
     def delete_memoized(self, f: Any, *args: Any, **kwargs: Any) -> bool:  # type: ignore[override]
-        """Drop what `memoize` keeps for a call of `f`, or without arguments all of it.
+        """Drop the result that `memoize` keeps for a call of `f`, or all of them without arguments.
 
         Reached through an instance, `f` is the method of that instance alone. False if the backend
         is unavailable. Raises TypeError unless `memoize` decorates `f`.
@@ -250,5 +248,5 @@ class Cache(Engine):
         return self.cache.delete_many(call, keys.tag_key(call)) is not None
 
     def delete_memoized_verhash(self, f: Any, *args: Any) -> bool:  # type: ignore[override]
-        """Drop all that `memoize` keeps for `f`."""
+        """Drop all results that `memoize` keeps for `f`."""
         return self.delete_memoized(f)

@@ -1,4 +1,4 @@
-"""Codec: turns values into what a backend stores, and back.
+"""Codec: turns values into the bytes and integers that a backend stores, and back.
 
 Values that leave the process are pickles. Loading a pickle can run code, so anyone who can write to
 the cache's server or file could run code here. Each is therefore signed, and the signature checked
@@ -22,7 +22,7 @@ _signature = functools.partial(hashlib.blake2b, digest_size=_SIZE)  # takes a ke
 
 
 class Codec:
-    """The face of a backend, and what `cache.cache` is: it takes and gives any value.
+    """The face of a backend, called `cache.cache` by apps: it takes and gives any value.
 
     Within the process, immutable tuples are stored as they are, all else as pickles, so that each
     caller gets a copy. With `secrets` values are signed pickles: the first secret signs, each of
@@ -37,7 +37,7 @@ class Codec:
         self.backend, self._prefix, self._text = backend, prefix, text
         self.default_timeout: int = backend.default_timeout
         for name in ("inc", "delete", "delete_many", "clear", "lease", "replace"):
-            setattr(self, name, getattr(backend, name))  # a step less than `__getattr__`
+            setattr(self, name, getattr(backend, name))  # faster than by `__getattr__`
         # Derived keys: they sign nothing but cached values, sessions least of all.
         self._secrets = [
             hmac.digest(s.encode() if isinstance(s, str) else s, b"cached values", "sha256")
@@ -46,7 +46,7 @@ class Codec:
         self._as_they_are = {int, type(None)} if self._secrets else {int, type(None), tuple}
 
     def __getattr__(self, name: str) -> Any:
-        """Whatever takes no value is the backend's."""
+        """Return a method of the backend that takes no value."""
         return getattr(self.backend, name)
 
     def get(self, key: str) -> Any:
@@ -86,7 +86,7 @@ class Codec:
     store = functools.partialmethod(_put, "store")
 
     def _dump(self, operation: str, key: str, value: Any) -> Any:
-        """Return what to store for `value`, None if it cannot be pickled."""
+        """Return the stored form of `value`, None if it cannot be pickled."""
         if type(value) is int and -(2**63) <= value < 2**63:
             return value
         try:

@@ -59,7 +59,7 @@ class Event:
 def one_in(count: int, first: int = 2) -> Callable[[], bool]:
     """Return a function that is True in one of `count` calls, beginning with the `first`.
 
-    For what is too frequent to be timed each time. Earlier calls may open connections.
+    For events that are too frequent to time each. Earlier calls may open connections.
     """
     return cycle([number == first for number in range(1, count + 1)]).__next__
 
@@ -79,5 +79,5 @@ put = Event()
 operation = Event()
 #: The breaker opened or closed. The result is `open` or `closed`.
 breaker = Event()
-#: A stored value does not verify or cannot be read. The result is the reason.
+#: A stored value does not verify, cannot be read or was moved. The result is the reason.
 corrupt = Event()

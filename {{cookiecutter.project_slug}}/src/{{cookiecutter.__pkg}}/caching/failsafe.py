@@ -101,7 +101,7 @@ class FailSafe:
             gone = isinstance(error, self._timeout_errors) or self._failures >= FAILURES
             if not self.is_open and (gone or dropping):
                 self.is_open = True
-                self._prober = threading.Thread()  # one that is just ending would not look again
+                self._prober = threading.Thread()  # the old one may be alive still, but is ending
                 about = type(error).__name__, error
                 logger.warning("The cache fails and is not asked until it answers: %s: %s", *about)
                 events.breaker("breaker", "open")
@@ -121,7 +121,7 @@ class FailSafe:
                 continue
             with self._lock:
                 self._undelivered -= undelivered
-                if not self._undelivered:  # or another drop was not delivered meanwhile
+                if not self._undelivered:  # unless another drop failed meanwhile
                     self.is_open, self._failures = False, 0
                     logger.warning("The cache answers again and is in use")
                     # Under the lock, so that the last event is right. A handler of the log may have

@@ -144,7 +144,7 @@ class Function:
         return inspect.getsource(self.function) if check else None
 
     def outdated(self, args: Any, kwargs: Any, shown: Callable[[Entry], Any]) -> Outdated:
-        """Return what `forced_update`, and `is_stale` given `shown(entry)`, say of an entry."""
+        """Return a check by `forced_update` and by `is_stale`, which is given `shown(entry)`."""
         forced, is_stale = self.forced_update, self.is_stale
         if forced and (forced(*args, **kwargs) if utils.wants_args(forced) else forced()) is True:
             return lambda entry: True

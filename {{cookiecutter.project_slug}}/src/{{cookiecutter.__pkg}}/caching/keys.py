@@ -38,9 +38,9 @@ def tag_key(tag: str) -> str:
 
 class _Pickler(pickle.Pickler):
     def persistent_id(self, value: Any) -> Any:
-        """Return what replaces `value` in the pickle, None to pickle it as usual.
+        """Return a substitute for `value` in the pickle, None to pickle it as usual.
 
-        That is its `__caching_id__()` if its class has one, and a set's members in one order.
+        It is the `__caching_id__()` if the class has one, and the members of a set in one order.
         """
         if type(value) in (set, frozenset):
             return type(value), sorted(map(pickled, value))

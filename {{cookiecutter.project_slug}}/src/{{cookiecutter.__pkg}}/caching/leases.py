@@ -19,13 +19,13 @@ from .lru import LRUCache
 
 logger = logging.getLogger(__name__)
 
-#: The seconds that a lease lasts. It is renewed in time, so it ends only if its holder dies.
+#: The seconds that a lease lasts. Renewed three times as often, it ends only if its holder dies.
 LEASE = 5.0
 #: The most seconds that a caller waits before it computes itself.
 WAIT = 30.0
 #: For how many seconds nobody waits after a result that was not stored.
 PASS = 5.0
-#: The most computations that a caller waits for: the last in a queue would wait for all others.
+#: The most computations without a stored value that a caller waits for, so that no queue forms.
 PATIENCE = 2
 #: A lease begins with this many characters that tell which data it is about: the tokens of tags. A
 #: lease about other data, from before an invalidation, is in nobody's way.
@@ -43,7 +43,7 @@ class Computations:
     """The computations of this process: their leases are renewed until they end."""
 
     def __init__(self) -> None:
-        self._pid, self._renewer = 0, threading.Thread()
+        self._pid, self._renewer = 0, threading.Thread()  # which is not alive
         # lease -> (backend, key, set when the computation has ended)
         self._running: dict[str, tuple[Any, str, threading.Event]] = {}
 
@@ -83,9 +83,9 @@ class Computations:
             running[2].wait(min(seconds, 0.5))  # in steps, because the lease may have been lost
 
     def _renew(self) -> None:
-        while self._renewer is threading.current_thread():  # or two callers have started one each
+        while self._renewer is threading.current_thread():  # not if another caller started one too
             time.sleep(LEASE / 3)
-            # A lease that has ended meanwhile is not renewed: the backend holds another by then.
+            # Of a lease that has ended since, the backend renews nothing.
             for lease, (backend, key, _) in self._running.copy().items():
                 try:
                     backend.replace(key, lease, lease, LEASE)
@@ -94,7 +94,7 @@ class Computations:
 
 
 class Adapter:
-    """Adds leases that hold within this process to a backend without, such as a stock one."""
+    """Adds leases, which hold within this process, to a backend that has none."""
 
     def __init__(self, backend: Any) -> None:
         self.backend = backend

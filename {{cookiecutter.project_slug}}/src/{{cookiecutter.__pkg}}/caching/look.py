@@ -26,7 +26,7 @@ TOKEN_SPARE = 86400
 
 
 class Entry(NamedTuple):
-    """A stored value and what decides whether it is served; times are seconds since the epoch."""
+    """A stored value with its times, in seconds since the epoch, and the tokens of its tags."""
 
     value: Any
     created: float
@@ -74,7 +74,7 @@ class Engine(flask_caching.Cache):
     def find(
         self, backend: Codec, names: Names, tags: Names = (), stale: float = 0, bare: bool = True
     ) -> dict[str, Entry | None]:
-        """Return the valid entry of each key, and what is stored under the keys of `tags`.
+        """Return the valid entry of each key of `names`, and the token of each key of `tags`.
 
         An entry is valid while the tokens of its tags are those it was stored with. One command to
         the backend; a second one only for entries with further tags. With `bare`, a value that is
@@ -85,7 +85,7 @@ class Engine(flask_caching.Cache):
         now, found, further = self.clock(), dict[str, Entry | None](), set[str]()
         for key, one in zip(keys, stored, strict=True):
             entry = Entry(one, now) if bare and one is not None else None
-            if type(one) is tuple:  # of other length if another release stored it
+            if type(one) is tuple:  # of another length if another release stored it
                 fits = len(one) == len(Entry._fields) and now < one[2] + stale
                 entry = Entry(*one) if fits else None
             found[key] = entry
@@ -104,18 +104,19 @@ class Engine(flask_caching.Cache):
     def tokens(
         self, backend: Codec, found: dict[str, Entry | None], tags: Names, until: float
     ) -> tuple[tuple[str, str], ...]:
-        """Return each tag's key with its token, made anew unless it lives until `until`.
+        """Return the key of each tag with its token, made anew unless it lives until `until`.
 
-        `found` has what is stored under these keys. Call it before computing, so that data
-        invalidated meanwhile is stored with a token that is not valid any more. Tokens are random:
-        one made by counting would come back to life after an eviction.
+        `found` is the result of `find`. Call it before computing, so that data invalidated
+        meanwhile is stored with a token that is not valid any more. Tokens are random: one made by
+        counting would come back to life after an eviction.
         """
         tokens = list[tuple[str, str]]()
         for tag in tags:
             token, made = found[tag], Entry(secrets.token_hex(8), self.clock(), until + TOKEN_SPARE)
             if token is None:
                 added = backend.add(tag, tuple(made), self.lifetime(made.expires))
-                token = made if added else self.find(backend, (tag,))[tag]  # another caller's
+                # Or another caller was first.
+                token = made if added else self.find(backend, (tag,), bare=False)[tag]
             if token is None or token.expires < until:
                 backend.set(tag, tuple(made), self.lifetime(made.expires))
                 token = made

@@ -1,4 +1,4 @@
-"""LRUCache: a small in-process cache that drops what was used least recently."""
+"""LRUCache: a small in-process cache that drops the least recently used entry."""
 
 import math
 import threading

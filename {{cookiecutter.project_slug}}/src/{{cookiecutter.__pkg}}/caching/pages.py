@@ -160,7 +160,7 @@ class Page(Function):
 
 
 def forget_cookies(app: Flask, **_: Any) -> None:
-    """Make it seen when a hook or the view reads the cookies.
+    """Forget the parsed cookies, so that it is seen when a hook or the view reads them.
 
     Werkzeug keeps parsed cookies in the request's `__dict__`, and Flask itself has read them to
     open the session. Called before any hook runs.
@@ -178,7 +178,7 @@ def _private(context: RequestContext, owner: Any) -> str | None:
         return "authorization"
     if owner is not None:
         return None
-    # Its own flag: Flask's `session` proxy marks it as accessed (Flask 3.1.3).
+    # Not by Flask's `session` proxy, which marks it as accessed (Flask 3.1.3).
     if session is not None and session.accessed:
         return "session"
     if "cookies" in context.request.__dict__:
