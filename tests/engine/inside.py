@@ -20,11 +20,11 @@ from tests.serving import wait_until
 
 #: The operations of a backend for leases, and all others.
 LEASING = {"lease", "replace", "store"}
-OPERATIONS = {*failsafe._NONE, *failsafe._FALSE, *failsafe._LISTS} - LEASING
+OPERATIONS = failsafe.FALLBACKS.keys() - LEASING
 #: The failures in a row that open the breaker.
 FAILURES = failsafe.FAILURES
 #: The seconds that a lease lasts, and the longest wait of a caller.
-LEASE, WAIT = leases.LEASE, leases.WAIT
+LEASE, WAIT = leases.LEASE, look.WAIT
 #: The seconds for which a backend keeps an entry longer than the cache serves it.
 SPARE = look.SPARE
 #: One look-up in so many is timed.
@@ -36,7 +36,7 @@ TIMED = metrics.TIMED
 
 def guarded(backend: Any, leases: bool = True) -> Any:
     """Wrap a backend as the cache does; `leases` adds leases to a backend that has none."""
-    return Codec(failsafe.FailSafe(Adapter(backend) if leases else backend))
+    return Codec(failsafe.FailSafe(Adapter(backend) if leases else backend), "", [])
 
 
 def put_under(cache: Cache, app: Flask, front: Any) -> Any:
@@ -71,7 +71,7 @@ def is_open(cache: Cache) -> bool:
 def wait_until_closed(front: Any) -> None:
     """Wait until the breaker of `front` has closed and has told its subscribers."""
     wait_until(lambda: not front.is_open)
-    if front._prober is not None:
+    if front._prober.is_alive():
         front._prober.join(30)
 
 

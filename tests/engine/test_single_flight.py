@@ -10,6 +10,7 @@ import pytest
 from flask import Flask, request
 
 from shop.caching.cache import Cache
+from shop.caching.look import Look
 from tests.engine import inside
 from tests.engine.fixtures import Clock
 from tests.engine.test_contract import together
@@ -131,7 +132,7 @@ def test_who_saw_two_others_fail_waits_for_no_third(
         waits.append(lease)  # it fails, and another caller takes the lease at once
         inside.take_over(cache, "k", lease)
 
-    with cache.look("name", "k", 60) as first:
+    with Look(cache, "name", "k", 60) as first:
         assert first.is_ours
         monkeypatch.setattr(cache.computations, "wait_for", fail)
         assert cache.get_or_set("k", lambda: "mine") == "mine"

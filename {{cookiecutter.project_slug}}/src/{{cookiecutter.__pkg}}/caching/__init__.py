@@ -8,14 +8,13 @@ A cached page or function, from the outside in:
     pages.py      one page: whether it may be kept, its key, the answer on a hit and on a miss
     functions.py  one function: its key and its results
     look.py       one look-up: a hit, or a wait for another's computation, or compute and store;
-                  tags, which make an entry invalid
-    leases.py     one computes while the others wait
+                  entries, and tags, which make an entry invalid
+    leases.py     the locks of look.py, so that one computes while the others wait
     codec.py      values to stored bytes, signed, and back
     failsafe.py   the breaker: a failing backend is a miss
     backend.py    the engine that was chosen
 
-`keys.py` makes keys, `entry.py` says what is stored with a value, `events.py` tells subscribers
-what the cache does, and `lru.py` is the small LRU.
+`keys.py` makes keys, `events.py` tells subscribers what the cache does, `lru.py` is the small LRU.
 """
 
 from .cache import Cache

@@ -1,5 +1,6 @@
 """The cache that the app calls: Flask-Caching's, with keys, pages and tags that are safe."""
 
+import functools
 import hashlib
 import secrets
 import time
@@ -11,19 +12,15 @@ from flask_caching.backends import NullCache, SimpleCache
 
 from . import events, keys, leases, pages
 from .codec import Codec
-from .entry import Entry, Seconds, Timeout, seconds
 from .failsafe import FailSafe
-from .look import SPARE, Engine
+from .look import SPARE, Engine, Entry, Look, Seconds, Timeout, seconds
 
 if TYPE_CHECKING:
     from flask_caching import P, R, _CachedFunction, _MemoizedFunction
 
 
 class Cache(Engine):
-    """A `flask_caching.Cache` whose decorators are safe to use without further thought.
-
-    `docs/caching.md` lists the differences from Flask-Caching.
-    """
+    """A safer `flask_caching.Cache`; `docs/caching.md` lists the differences."""
 
     def init_app(self, app: Flask, config: dict[str, Any] | None = None) -> None:
         """Bind the cache to `app`, as Flask-Caching does.
@@ -66,11 +63,11 @@ class Cache(Engine):
     def get_many(self, *names: str) -> list[Any]:
         """Return the value of each key, None where there is none."""
         began = time.perf_counter()
-        found = self.find(self.cache, names)[0]
-        took = (time.perf_counter() - began) / (len(found) or 1)
-        for entry in found:
-            events.lookup(events.DIRECT, "miss" if entry is None else "hit", took)
-        return [None if entry is None else entry.value for entry in found]
+        found = self.find(self.cache, names)
+        took = (time.perf_counter() - began) / (len(names) or 1)
+        for name in names:
+            events.lookup(events.DIRECT, "hit" if found[name] else "miss", took)
+        return [entry and entry.value for entry in map(found.get, names)]
 
     def get_dict(self, *names: str) -> dict[str, Any]:
         """Return the value of each key by key, None where there is none."""
@@ -78,7 +75,7 @@ class Cache(Engine):
 
     def has(self, key: str) -> bool:
         """Tell whether `key` has a value, None included."""
-        return self.find(self.cache, (key,))[0][0] is not None
+        return self.find(self.cache, (key,))[key] is not None
 
     def set(self, key: str, value: Any, timeout: Seconds | None = None) -> bool:
         """Store `value` for `timeout` seconds; 0 means for ever, None CACHE_DEFAULT_TIMEOUT.
@@ -131,9 +128,7 @@ class Cache(Engine):
         """Drop the keys and return them; none if they could not be dropped."""
         return self.cache.delete_many(*names) or []
 
-    def unlink(self, *names: str) -> list[str]:
-        """Drop the keys as `delete_many` does."""
-        return self.delete_many(*names)
+    unlink = delete_many
 
     def get_or_set(
         self,
@@ -144,17 +139,16 @@ class Cache(Engine):
         stale: Seconds = 0,
         tags: Iterable[str] = (),
     ) -> Any:
-        """Return the value of `key`; on a miss call `compute`, store what it gives and return it.
+        """Return the value of `key`; on a miss call `compute`, store its result and return it.
 
         Of several callers that miss at once one computes and the others wait for its value. For
         `stale` seconds after the timeout one caller computes and the others get the old value.
         `timeout` is in seconds, a timedelta or a callable that gives one, asked before computing;
         0 means for ever, None CACHE_DEFAULT_TIMEOUT. None is a value like any other.
-        Raises what `compute` raises; nothing is stored then.
+        An exception of `compute` is raised, and nothing is stored.
         """
         tag_keys = tuple(map(keys.tag_key, dict.fromkeys(keys.names(tags))))
-        name = keys.name_of(compute)
-        with self.look(name, key, timeout, tag_keys, seconds(stale)) as look:
+        with Look(self, keys.name_of(compute), key, timeout, tag_keys, seconds(stale)) as look:
             return look.store(compute()) if look.entry is None else look.entry.value
 
     def invalidate(self, *tags: str) -> bool:
@@ -167,17 +161,12 @@ class Cache(Engine):
         return self.cache.delete_many(*map(keys.tag_key, tags)) is not None
 
     def _entry(self, value: Any, timeout: Seconds | None) -> tuple[Any, int]:
-        """Return what `set` and `add` store, and for how many seconds.
-
-        Integers stay bare, so that the backend can count on them.
-        """
+        """Return the entry that `set` and `add` store, and its lifetime in seconds."""
         expires = self.expiry(timeout)
         lifetime = self.lifetime(expires)
-        if type(value) is int:
-            return value, lifetime and lifetime - SPARE  # only the backend judges its expiry
+        if type(value) is int:  # stored bare, to count on: only the backend judges its expiry
+            return value, lifetime and lifetime - SPARE
         return tuple(Entry(value, self.clock(), expires)), lifetime
-
-    # The decorators.
 
     def cached(
         self,
@@ -208,7 +197,7 @@ class Cache(Engine):
         order), `vary` the request headers that matter, and `private_key` gives the owner of a
         private page, such as the user's id.
         """
-        return _decorator(self, locals())
+        return functools.partial(pages.decorate, locals())
 
     def memoize(
         self,
@@ -233,17 +222,17 @@ class Cache(Engine):
         it, and for `self` too. On the current request's view it is `cached`, with its rules.
         """
         make_name = make_name or str
-        return _decorator(self, locals())
+        return functools.partial(pages.decorate, locals())
 
     def delete_cached(self, f: Any, *args: Any, **kwargs: Any) -> bool:
-        """Drop what `cached` keeps for a call of the function `f` with these arguments.
+        """Drop the result that `cached` keeps for a call of `f` with these arguments.
 
         Pages are told apart by more than their path: tag them, and `invalidate` the tag.
         """
         return bool(self.delete(f.make_cache_key(*args, **kwargs)))
 
     def delete_memoized(self, f: Any, *args: Any, **kwargs: Any) -> bool:  # type: ignore[override]
-        """Drop what `memoize` keeps for a call of `f`, or without arguments all of it.
+        """Drop the result that `memoize` keeps for a call of `f`, or all of them without arguments.
 
         Reached through an instance, `f` is the method of that instance alone. False if the backend
         is unavailable. Raises TypeError unless `memoize` decorates `f`.
@@ -259,11 +248,5 @@ class Cache(Engine):
         return self.cache.delete_many(call, keys.tag_key(call)) is not None
 
     def delete_memoized_verhash(self, f: Any, *args: Any) -> bool:  # type: ignore[override]
-        """Drop all that `memoize` keeps for `f`."""
+        """Drop all results that `memoize` keeps for `f`."""
         return self.delete_memoized(f)
-
-
-def _decorator(cache: Cache, parameters: dict[str, Any]) -> Callable[[Callable[..., Any]], Any]:
-    """Return the decorator for the parameters of `cached` or `memoize`."""
-    del parameters["self"]
-    return lambda function: pages.decorate(cache, function, parameters)

@@ -1,4 +1,4 @@
-"""Codec: turns values into what a backend stores, and back.
+"""Codec: turns values into the bytes and integers that a backend stores, and back.
 
 Values that leave the process are pickles. Loading a pickle can run code, so anyone who can write to
 the cache's server or file could run code here. Each is therefore signed, and the signature checked
@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import logging
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from . import events
@@ -18,12 +18,11 @@ from . import events
 logger = logging.getLogger(__name__)
 
 _SIZE = 32  # bytes of a signature
-#: Keyed BLAKE2b (RFC 7693).
-_signature = functools.partial(hashlib.blake2b, digest_size=_SIZE)
+_signature = functools.partial(hashlib.blake2b, digest_size=_SIZE)  # takes a key (RFC 7693)
 
 
 class Codec:
-    """The face of a backend, and what `cache.cache` is: it takes and gives any value.
+    """The face of a backend, called `cache.cache` by apps: it takes and gives any value.
 
     Within the process, immutable tuples are stored as they are, all else as pickles, so that each
     caller gets a copy. With `secrets` values are signed pickles: the first secret signs, each of
@@ -34,18 +33,11 @@ class Codec:
     pickled is logged and not stored; one that does not verify or cannot be read is a miss.
     """
 
-    def __init__(
-        self,
-        backend: Any,
-        prefix: str = "",
-        secrets: Iterable[str | bytes] = (),
-        text: bool = False,
-    ) -> None:
-        self.backend, self._text = backend, text
+    def __init__(self, backend: Any, prefix: str, secrets: list[Any], text: bool = False) -> None:
+        self.backend, self._prefix, self._text = backend, prefix, text
         self.default_timeout: int = backend.default_timeout
         for name in ("inc", "delete", "delete_many", "clear", "lease", "replace"):
-            setattr(self, name, getattr(backend, name))  # a step less than `__getattr__`
-        self._prefix = prefix
+            setattr(self, name, getattr(backend, name))  # faster than by `__getattr__`
         # Derived keys: they sign nothing but cached values, sessions least of all.
         self._secrets = [
             hmac.digest(s.encode() if isinstance(s, str) else s, b"cached values", "sha256")
@@ -54,7 +46,7 @@ class Codec:
         self._as_they_are = {int, type(None)} if self._secrets else {int, type(None), tuple}
 
     def __getattr__(self, name: str) -> Any:
-        """Whatever takes no value is the backend's."""
+        """Return a method of the backend that takes no value."""
         return getattr(self.backend, name)
 
     def get(self, key: str) -> Any:
@@ -94,7 +86,7 @@ class Codec:
     store = functools.partialmethod(_put, "store")
 
     def _dump(self, operation: str, key: str, value: Any) -> Any:
-        """Return what to store for `value`, None if it cannot be pickled."""
+        """Return the stored form of `value`, None if it cannot be pickled."""
         if type(value) is int and -(2**63) <= value < 2**63:
             return value
         try:
@@ -112,25 +104,20 @@ class Codec:
 
     def _load(self, key: str, stored: Any) -> Any:
         """Return the value that was stored under `key`, None if it is not one of ours."""
-        if isinstance(stored, str) and self._text:
-            stored = stored.encode("latin-1", "ignore")
-        if not isinstance(stored, bytes):
-            return _corrupt("does not verify", key)
-        signature, pickled = stored[:_SIZE], stored[_SIZE:]
-        for secret in self._secrets:
-            if hmac.compare_digest(signature, _signature(pickled, key=secret).digest()):
-                break
-        else:
-            if self._secrets:
-                return _corrupt("does not verify", key)
-            pickled = stored
         try:
-            value = pickle.loads(pickled)
-            if self._secrets:
-                stored_under, value = value
+            if not self._secrets:
+                return pickle.loads(stored)
+            data = stored.encode("latin-1", "ignore") if isinstance(stored, str) else stored
+            signature, pickled = data[:_SIZE], data[_SIZE:]
+            for secret in self._secrets:
+                if hmac.compare_digest(signature, _signature(pickled, key=secret).digest()):
+                    break
+            else:
+                return _corrupt("does not verify", key)
+            stored_under, value = pickle.loads(pickled)
         except Exception:  # an older release may have stored anything
             return _corrupt("cannot be read", key)
-        moved = self._secrets and stored_under != self._prefix + key
+        moved = stored_under != self._prefix + key
         return _corrupt("was moved to another key", key) if moved else value
 
 

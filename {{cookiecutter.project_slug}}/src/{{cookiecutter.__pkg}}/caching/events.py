@@ -1,14 +1,10 @@
 """Events: the cache tells its subscribers what it does, for metrics, logs or any other system.
 
-    from .caching import events
-
-    @events.lookup.subscribe
-    def log(name: str, result: str, seconds: float) -> None: ...
-
-Each kind of event below documents its `name` and `result`; `seconds` is how long it took, 0 where
-nothing is timed. Subscribers are called at once, in the thread of the event: put slow work into a
-queue. A subscriber of `lookup`, `load`, `put` or `operation` that uses the cache causes further
-events. One that raises is logged and does no harm.
+`@events.lookup.subscribe` on a function of `name`, `result` and `seconds` subscribes it. Each kind
+of event below documents its `name` and `result`; `seconds` is how long it took, 0 where nothing is
+timed. Subscribers are called at once, in the thread of the event: put slow work into a queue. A
+subscriber of `lookup`, `load`, `put` or `operation` that uses the cache causes further events. One
+that raises is logged and does no harm.
 
 The name of a cache is the endpoint of a page, the dotted name of any other function, the name of
 the computing function for `get_or_set`, and `direct` for `get`, `set` and `add`. It is never a key.
@@ -59,7 +55,7 @@ class Event:
 def one_in(count: int, first: int = 2) -> Callable[[], bool]:
     """Return a function that is True in one of `count` calls, beginning with the `first`.
 
-    For what is too frequent to be timed each time. Earlier calls may open connections.
+    For events that are too frequent to time each. Earlier calls may open connections.
     """
     return cycle([number == first for number in range(1, count + 1)]).__next__
 
@@ -79,5 +75,5 @@ put = Event()
 operation = Event()
 #: The breaker opened or closed. The result is `open` or `closed`.
 breaker = Event()
-#: A stored value does not verify or cannot be read. The result is the reason.
+#: A stored value does not verify, cannot be read or was moved. The result is the reason.
 corrupt = Event()

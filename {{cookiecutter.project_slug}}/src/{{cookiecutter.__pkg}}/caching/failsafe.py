@@ -10,18 +10,19 @@ from typing import Any
 from . import events
 
 logger = logging.getLogger(__name__)
-Errors = tuple[type[Exception], ...]
 
 #: The seconds between two attempts to reach a backend that failed.
 PROBE = 1.0
 #: The failures in a row, with no success between them, that open the breaker.
 FAILURES = 3
 
-#: The operations, by their result while the backend fails. A lease that is not there is as if it
+#: The operations, with their results while the backend fails. A lease that is not there is as if it
 #: were ours: everyone computes, nobody waits.
-_NONE = {"get", "inc", "delete_many", "lease", "ping", "usage"}
-_FALSE = {"set", "add", "delete", "clear", "replace", "store"}
-_LISTS = {"get_many", "set_many"}
+FALLBACKS: dict[str, Any] = {
+    **dict.fromkeys(("get", "inc", "delete_many", "lease", "ping", "usage")),
+    **dict.fromkeys(("set", "add", "delete", "clear", "replace", "store"), False),
+    **dict.fromkeys(("get_many", "set_many"), ()),  # None for each key of `get_many`
+}
 #: The most frequent ones: timing each would double their cost.
 _SAMPLED = {"get", "get_many", "lease"}
 _DROPPING = {"delete", "delete_many", "clear"}
@@ -41,14 +42,14 @@ class FailSafe:
 
     def __init__(self, backend: Any) -> None:
         self.backend, self.is_open = backend, False
-        self._errors: Errors = getattr(backend, "errors", (Exception,))
-        self._timeout_errors: Errors = getattr(backend, "timeout_errors", (TimeoutError,))
-        self._rejections: Errors = getattr(backend, "rejections", (TypeError, ValueError))
-        self._failures, self._must_clear, self._next_line = 0, False, 0.0
-        # Reentrant, because a handler of the log may use the cache.
-        self._lock, self._telling = threading.RLock(), threading.RLock()
-        self._prober: threading.Thread | None = None
-        for operation in _NONE | _FALSE | _LISTS:
+        self._errors = getattr(backend, "errors", (Exception,))
+        self._timeout_errors = getattr(backend, "timeout_errors", (TimeoutError,))
+        self._rejections = getattr(backend, "rejections", (TypeError, ValueError))
+        self._failures, self._undelivered, self._next_line = 0, 0, 0.0
+        # Reentrant, because a handler of the log and a subscriber of the event may use the cache.
+        self._lock = threading.RLock()
+        self._prober = threading.Thread()
+        for operation in FALLBACKS:
             if hasattr(backend, operation):  # Flask-Caching's own have no `ping` and no `usage`
                 setattr(self, operation, self._guarded(operation))
 
@@ -61,28 +62,31 @@ class FailSafe:
         is_told = events.one_in(32, 3) if operation in _SAMPLED else None
 
         def guarded(*args: Any) -> Any:
-            if self.is_open and self._stays_open(operation):
-                return _fallback(operation, args)
-            began = time.perf_counter()
-            try:
-                result = call(*args)
-            except self._errors as error:
-                events.operation(operation, "error", time.perf_counter() - began)
-                self._failed(operation, error)
-                return _fallback(operation, args)
-            if self._failures:
-                self._failures = 0
-            if is_told is None or is_told():
-                events.operation(operation, "ok", time.perf_counter() - began)
-            return result
+            if not (self.is_open and self._stays_open(operation)):
+                began = time.perf_counter()
+                try:
+                    result = call(*args)
+                except self._errors as error:
+                    events.operation(operation, "error", time.perf_counter() - began)
+                    self._failed(operation, error)
+                else:
+                    if self._failures:
+                        self._failures = 0
+                    if is_told is None or is_told():
+                        events.operation(operation, "ok", time.perf_counter() - began)
+                    return result
+            return [None] * len(args) if operation == "get_many" else FALLBACKS[operation]
 
         return guarded
 
     def _stays_open(self, operation: str) -> bool:
         with self._lock:
             if self.is_open:
-                self._must_clear |= operation in _DROPPING
-                self._keep_probing()
+                self._undelivered += operation in _DROPPING
+                if not self._prober.is_alive():  # it does not survive a fork
+                    self._prober = threading.Thread(target=self._probe, daemon=True)
+                    with suppress(RuntimeError):  # no more threads now: the next call tries again
+                        self._prober.start()
             return self.is_open
 
     def _failed(self, operation: str, error: Exception) -> None:
@@ -94,57 +98,33 @@ class FailSafe:
             return
         with self._lock:
             self._failures += 1
-            self._must_clear |= dropping
             gone = isinstance(error, self._timeout_errors) or self._failures >= FAILURES
-            if self.is_open or not (gone or self._must_clear):
-                return
-            self.is_open = True
-            self._prober = None  # one that is just ending would not look again
-            about = type(error).__name__, error
-            logger.warning("The cache fails and is not asked until it answers: %s: %s", *about)
-            self._keep_probing()
-        self._tell()
-
-    def _keep_probing(self) -> None:
-        if self._prober is None or not self._prober.is_alive():  # it does not survive a fork
-            self._prober = threading.Thread(target=self._probe, daemon=True)
-            with suppress(RuntimeError):  # no more threads now: the next call tries again
-                self._prober.start()
+            if not self.is_open and (gone or dropping):
+                self.is_open = True
+                self._prober = threading.Thread()  # the old one may be alive still, but is ending
+                about = type(error).__name__, error
+                logger.warning("The cache fails and is not asked until it answers: %s: %s", *about)
+                events.breaker("breaker", "open")
+            self._stays_open(operation)
 
     def _probe(self) -> None:
-        while self.is_open:
+        while True:
             time.sleep(PROBE)
-            with self._lock:
-                must_clear, self._must_clear = self._must_clear, False
+            undelivered = self._undelivered
             try:
-                if must_clear:
+                if undelivered:
                     self.backend.clear()
                 # A write, because a database that others have locked can still be read.
                 self.backend.delete(f"{__name__} probe")
             except Exception as error:
                 logger.debug("The cache is still unavailable: %r", error)
-                with self._lock:
-                    self._must_clear |= must_clear
                 continue
             with self._lock:
-                self.is_open = self._must_clear  # another drop was not delivered meanwhile
-                self._failures = 0
-                if not self.is_open:
+                self._undelivered -= undelivered
+                if not self._undelivered:  # unless another drop failed meanwhile
+                    self.is_open, self._failures = False, 0
                     logger.warning("The cache answers again and is in use")
-                    break
-        self._tell()
-
-    def _tell(self) -> None:
-        """Tell subscribers the state of the breaker.
-
-        Two threads may change it at once. One tells after the other, and each what is true then, so
-        the last event is right. Not under the other lock, because a subscriber may use the cache.
-        """
-        with self._telling:
-            events.breaker("breaker", "open" if self.is_open else "closed")
-
-
-def _fallback(operation: str, args: tuple[Any, ...]) -> Any:
-    if operation in _LISTS:
-        return [None] * len(args) if operation == "get_many" else []
-    return None if operation in _NONE else False
+                    # Under the lock, so that the last event is right. A handler of the log may have
+                    # used the cache, which failed again.
+                    events.breaker("breaker", "open" if self.is_open else "closed")
+                    return

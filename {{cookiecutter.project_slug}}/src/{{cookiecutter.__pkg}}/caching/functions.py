@@ -4,23 +4,16 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Request, has_request_context, request
+from flask import Request, current_app, has_request_context, request
 from flask.globals import request_ctx
-from flask_caching import signals
-from flask_caching.utils import (
-    get_function_parameters,
-    join_generator,
-    wants_args,
-    wants_extra_args,
-)
+from flask_caching import signals, utils
 
 from . import keys
-from .entry import Entry, Seconds, Timeout, seconds
-from .look import Engine
+from .look import Engine, Entry, Look, Outdated, Seconds, Timeout, seconds
 
 logger = logging.getLogger(__name__)
 
@@ -55,18 +48,17 @@ class Function:
 
     def __post_init__(self) -> None:
         self.name = keys.name_of(self.function)
-        self.stale = seconds(self.stale)
+        self.grace = seconds(self.stale)
         self.ignored = frozenset(keys.names(self.args_to_ignore or ()))
         self.tag_keys = tuple(map(keys.tag_key, dict.fromkeys(keys.names(self.tags))))
         if self.make_name:
             self.tag_keys += (keys.tag_key(self.memo_tag(None)),)
-        # Nothing but the arguments is in the key: then the user must not matter.
-        named = self.key_prefix != "view/%s" or self.make_cache_key or self.make_name
-        self.is_keyless = not named
+        # Otherwise only the arguments are in the key, and the user must not matter.
+        self.is_named = bool(self.key_prefix != "view/%s" or self.make_cache_key or self.make_name)
 
     def call(self, args: Any, kwargs: Any) -> Any:
         """Call the function, which may be async."""
-        return self.cache.app.ensure_sync(self.function)(*args, **kwargs)
+        return (current_app or self.cache.app).ensure_sync(self.function)(*args, **kwargs)
 
     def result(self, timeout: Timeout, args: Any, kwargs: Any) -> Any:
         """Return the function's stored result for these arguments, or compute it."""
@@ -74,14 +66,15 @@ class Function:
         if self.make_name and self.is_method and args:
             tag_keys += (keys.tag_key(self.memo_tag(args[0])),)
         outdated = self.outdated(args, kwargs, lambda entry: entry.value)
-        with self.cache.look(self.name, key, timeout, tag_keys, self.stale, outdated) as look:
+        with Look(self.cache, self.name, key, timeout, tag_keys, self.grace, outdated) as look:
             if look.entry is not None:
                 value = look.entry.value
             else:
-                with _watched(self.is_keyless and has_request_context()) as seen:
+                watch = not self.is_named and has_request_context()
+                with _watched() if watch else nullcontext(list[str]()) as seen:
                     value = self.call(args, kwargs)
                     if inspect.isgenerator(value):
-                        value = join_generator(value)
+                        value = utils.join_generator(value)
                 if self.response_filter and not self.response_filter(value):
                     seen.append("response_filter")
                 look.store(value, seen[0] if seen else None)
@@ -97,7 +90,8 @@ class Function:
         """
         if self.make_cache_key:
             return str(self.make_cache_key(*args, **kwargs))
-        kind, prefix, source = "value", self.prefix(), self.source()
+        kind, source = "value", self.source()
+        prefix = self.key_prefix() if callable(self.key_prefix) else self.key_prefix
         query = sorted_query(request) if self.query_string and has_request_context() else None
         if self.make_name:
             kind, prefix = "memoized", self.make_name(self.name)
@@ -132,7 +126,7 @@ class Function:
     def signature(self) -> inspect.Signature:
         """The function's parameters, even with annotations that only type checkers know."""
         function = getattr(self.function, "__func__", self.function)
-        return inspect.Signature(get_function_parameters(function))
+        return inspect.Signature(utils.get_function_parameters(function))
 
     @functools.cached_property
     def is_method(self) -> bool:
@@ -144,33 +138,21 @@ class Function:
         one = owner is not None and self.is_method
         return f"memoized {self.name} {keys.pickled(owner, self.name).hex() if one else ''}"
 
-    def prefix(self) -> str:
-        """Return the `key_prefix`."""
-        return self.key_prefix() if callable(self.key_prefix) else self.key_prefix
-
     def source(self) -> str | None:
         """Return the function's source if it is part of the key."""
         check = self.cache._get_source_check(self.source_check)
         return inspect.getsource(self.function) if check else None
 
-    def outdated(
-        self, args: Any, kwargs: Any, shown: Callable[[Entry], Any]
-    ) -> Callable[[Entry], bool] | None:
-        """Return what `forced_update`, and `is_stale` given `shown(entry)`, say of an entry."""
-        forced, ask, is_stale = False, self.forced_update, self.is_stale
-        if ask is None and is_stale is None:
+    def outdated(self, args: Any, kwargs: Any, shown: Callable[[Entry], Any]) -> Outdated:
+        """Return a check by `forced_update` and by `is_stale`, which is given `shown(entry)`."""
+        forced, is_stale = self.forced_update, self.is_stale
+        if forced and (forced(*args, **kwargs) if utils.wants_args(forced) else forced()) is True:
+            return lambda entry: True
+        if is_stale is None:
             return None
-        if ask is not None:
-            forced = (ask(*args, **kwargs) if wants_args(ask) else ask()) is True
-
-        def outdated(entry: Entry) -> bool:
-            if forced or is_stale is None:
-                return forced
-            value = shown(entry)
-            more = wants_extra_args(is_stale)
-            return (is_stale(value, *args, **kwargs) if more else is_stale(value)) is True
-
-        return outdated
+        if not utils.wants_extra_args(is_stale):
+            args, kwargs = (), {}
+        return lambda entry: is_stale(shown(entry), *args, **kwargs) is True
 
     def signal(self, hit: bool, key: str, args: Any, kwargs: Any) -> None:
         """Send Flask-Caching's signal; a receiver that raises is logged and does no harm."""
@@ -191,12 +173,9 @@ def sorted_query(request: Request) -> tuple[tuple[str, str], ...]:
 
 
 @contextmanager
-def _watched(watch: bool) -> Iterator[list[str]]:
+def _watched() -> Iterator[list[str]]:
     """Note in the list that the block read the session or the cookies of the request."""
     seen: list[str] = []
-    if not watch:
-        yield seen
-        return
     session, values = request_ctx._session, request_ctx.request.__dict__
     before, cookies = getattr(session, "accessed", False), values.pop("cookies", None)
     if session is not None:

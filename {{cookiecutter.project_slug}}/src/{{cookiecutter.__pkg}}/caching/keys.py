@@ -7,8 +7,6 @@ import pickle
 from collections.abc import Callable, Iterable
 from typing import Any
 
-Hash = Callable[..., Any] | None
-
 
 def name_of(function: Callable[..., Any]) -> str:
     """Return the dotted name of a function or class, or of the one behind a partial or object."""
@@ -24,7 +22,7 @@ def names(given: Iterable[str]) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
 
 
-def hashed(kind: str, parts: tuple[Any, ...], hash_method: Hash = None) -> str:
+def hashed(kind: str, parts: tuple[Any, ...], hash_method: Any = None) -> str:
     """Return the key of `kind` for `parts`, nested tuples of str, bytes, int, bool and None.
 
     `ascii` writes such a tuple so that it can be read back only one way: equal text, equal parts.
@@ -40,9 +38,9 @@ def tag_key(tag: str) -> str:
 
 class _Pickler(pickle.Pickler):
     def persistent_id(self, value: Any) -> Any:
-        """Return what replaces `value` in the pickle, None to pickle it as usual.
+        """Return a substitute for `value` in the pickle, None to pickle it as usual.
 
-        That is its `__caching_id__()` if its class has one, and a set's members in one order.
+        It is the `__caching_id__()` if the class has one, and the members of a set in one order.
         """
         if type(value) in (set, frozenset):
             return type(value), sorted(map(pickled, value))

@@ -1,8 +1,8 @@
-"""Leases: of all callers that miss a key at once one computes, and the others wait for its value.
+"""Leases: the locks that `look.py` uses so that only one caller computes a missing value.
 
-The one that computes holds a lease in the backend, so this works over threads, processes and hosts.
-A lease is also the permission to store: `delete` and `clear` drop it, so that a value computed from
-older data is not stored. So does `set`, whose value is newer.
+They are in the backend, so this works over threads, processes and hosts, and end by themselves if
+their holder dies. A lease is also the permission to store: `delete`, `clear` and `set` drop it, so
+that a value computed from older data is not stored.
 """
 
 import logging
@@ -19,22 +19,14 @@ from .lru import LRUCache
 
 logger = logging.getLogger(__name__)
 
-#: How many seconds a lease lasts. It is renewed three times as often, so it ends only if its holder
-#: dies.
+#: The seconds that a lease lasts. It is renewed every third of this time.
 LEASE = 5.0
-#: How many seconds a caller waits at most before it computes itself.
-WAIT = 30.0
-#: For how many seconds nobody waits after a result that was not stored.
+#: After a result that was not stored, callers do not wait for this many seconds.
 PASS = 5.0
-#: For how many computations without a stored value a caller waits. In a queue the last would wait
-#: for as many as there are callers.
-PATIENCE = 2
-#: A lease begins with this many characters that tell which data it is about: the tokens of tags. A
-#: lease about other data, from before an invalidation, is in nobody's way.
+#: A lease begins with a hash of the tags' tokens, of this many characters. A lease with another
+#: hash was taken before an invalidation; it is ignored.
 ABOUT = 16
-
-
-#: Ends a lease that it replaces, because it is about no data.
+#: Replaces a lease that has ended. It begins with no hash, so every caller may take the lease.
 ENDED = "ended"
 
 
@@ -47,12 +39,7 @@ class Computations:
     """The computations of this process: their leases are renewed until they end."""
 
     def __init__(self) -> None:
-        self._reset()
-
-    def _reset(self) -> None:
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
-        self._renewer: threading.Thread | None = None
+        self._pid, self._renewer = 0, threading.Thread()  # which is not alive
         # lease -> (backend, key, set when the computation has ended)
         self._running: dict[str, tuple[Any, str, threading.Event]] = {}
 
@@ -67,50 +54,48 @@ class Computations:
         if held is not None:
             return held, False
         if self._pid != os.getpid():  # forked: the parent's computations are not ours to renew
-            self._reset()
-        with self._lock:
-            self._running[lease] = (backend, key, threading.Event())
-            if self._renewer is None:
-                renewer = threading.Thread(target=self._renew, daemon=True)
-                try:
-                    renewer.start()
-                    self._renewer = renewer
-                except RuntimeError:  # no more threads: the lease ends by itself
-                    logger.warning("There is no thread to renew leases with")
+            self._running, self._pid = {}, os.getpid()
+        self._running[lease] = backend, key, threading.Event()
+        if not self._renewer.is_alive():  # it does not survive a fork
+            renewer = self._renewer = threading.Thread(target=self._renew, daemon=True)
+            try:
+                renewer.start()
+            except RuntimeError:  # no more threads: the lease ends by itself
+                logger.warning("There is no thread to renew leases with")
         return lease, True
 
     def end(self, lease: str) -> None:
         """Wake the callers of this process that wait for the computation under `lease`."""
-        with self._lock:
-            _, _, ended = self._running.pop(lease, (None, None, None))
-        if ended is not None:  # None if this process was forked meanwhile
-            ended.set()
+        running = self._running.pop(lease, None)
+        if running is not None:  # None if this process was forked meanwhile
+            running[2].set()
 
     def wait_for(self, lease: str, seconds: float, pause: float) -> None:
         """Wait until the computation under `lease` may have ended, at most `seconds`."""
-        _, _, ended = self._running.get(lease, (None, None, None))
-        if ended is not None:
-            ended.wait(min(seconds, 0.5))  # in steps, because the lease may have been lost
-        else:
+        running = self._running.get(lease)
+        if running is None:  # in another process
             time.sleep(min(seconds, pause))
+        else:
+            running[2].wait(min(seconds, 0.5))  # in steps, because the lease may have been lost
 
     def _renew(self) -> None:
-        while True:
+        me = threading.current_thread()
+        while self._renewer is me:  # not if another caller started one too
             time.sleep(LEASE / 3)
-            with self._lock:
-                if not self._running:
-                    self._renewer = None
-                    return
-                running = list(self._running.items())
-            for lease, (backend, key, _) in running:  # harmless for one that has ended since
+            # Of a lease that has ended since, the backend renews nothing.
+            for lease, (backend, key, _) in self._running.copy().items():
                 try:
                     backend.replace(key, lease, lease, LEASE)
                 except Exception:
                     logger.exception("A lease could not be renewed: %s", key)
+            if not self._running:
+                self._renewer = threading.Thread()  # not alive: the next caller starts one
+                if self._running:  # a caller came just before that
+                    self._renewer = me
 
 
 class Adapter:
-    """Adds leases that hold within this process to a backend without, such as a stock one."""
+    """Adds leases, which hold within this process, to a backend that has none."""
 
     def __init__(self, backend: Any) -> None:
         self.backend = backend

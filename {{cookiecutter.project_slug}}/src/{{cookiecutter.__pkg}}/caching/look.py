@@ -6,22 +6,54 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from datetime import timedelta
+from typing import Any, NamedTuple
 
 import flask_caching
 from flask import current_app
 
 from . import events, leases
 from .codec import Codec
-from .entry import Entry, Seconds, Timeout, seconds
 
-T = TypeVar("T")
 Names = tuple[str, ...]
+Seconds = float | timedelta
+Timeout = Seconds | Callable[[], Seconds] | None
 
-#: How many seconds longer the backend keeps an entry than it is fresh, which our clock decides.
+#: A caller waits at most this many seconds, then it computes the value itself.
+WAIT = 30.0
+#: A caller waits for at most this many computations that store no value, so that no queue forms.
+PATIENCE = 2
+#: The backend keeps an entry this many seconds longer than it is fresh, which our clock decides.
 SPARE = 60
-#: How many seconds the token of a tag lives longer than the entry that it was made for.
+#: The token of a tag lives this many seconds longer than the entry that it was made for.
 TOKEN_SPARE = 86400
+
+
+class Entry(NamedTuple):
+    """A stored value with its times, in seconds since the epoch, and the tokens of its tags."""
+
+    value: Any
+    created: float
+    #: When it stops being fresh; infinity for never.
+    expires: float = math.inf
+    #: The key and the token of each of its tags, as they were before the value was computed.
+    tokens: tuple[tuple[str, str], ...] = ()
+
+
+Outdated = Callable[[Entry], bool] | None
+
+
+def seconds(timeout: Seconds) -> float:
+    """Return `timeout` in seconds; 0 means that the entry never expires.
+
+    Raises TypeError unless it is a number or a timedelta, ValueError if negative, NaN or infinite.
+    """
+    value = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"a timeout is in seconds, such as 300, or a timedelta, not {timeout!r}")
+    if not 0 <= value < math.inf:
+        raise ValueError(f"a timeout is 0 (never expires) or more, such as 300, not {timeout!r}")
+    return value
 
 
 class Engine(flask_caching.Cache):
@@ -41,81 +73,63 @@ class Engine(flask_caching.Cache):
             app = current_app._get_current_object()  # type: ignore[attr-defined]
         except RuntimeError:
             app = self.app
-        found: Codec = app.extensions["cache"][self]
-        return found
-
-    def look(self, *args: Any, **kwargs: Any) -> "Look":
-        """Return a `Look` with these arguments.
-
-        with cache.look("name", "key", timeout=60) as look:
-            value = look.store(compute()) if look.entry is None else look.entry.value
-        """
-        return Look(self, *args, **kwargs)
+        return app.extensions["cache"][self]  # type: ignore[no-any-return]
 
     def find(
         self, backend: Codec, names: Names, tags: Names = (), stale: float = 0, bare: bool = True
-    ) -> tuple[list[Entry | None], dict[str, Entry | None]]:
-        """Return the valid entry of each key, and what is stored under the keys of `tags`.
+    ) -> dict[str, Entry | None]:
+        """Return the valid entry of each key of `names`, and the token of each key of `tags`.
 
         An entry is valid while the tokens of its tags are those it was stored with. One command to
         the backend; a second one only for entries with further tags. With `bare`, a value that is
         stored without its times, such as an integer to count on, is an entry as well.
         """
-        several = len(names) + len(tags) > 1
-        stored = backend.get_many(*names, *tags) if several else map(backend.get, names)
-        now, found = self.clock(), list[Entry | None]()
-        for one in stored:
-            if type(one) is tuple:  # of other length if another release stored it
+        keys = names + tags
+        stored = backend.get_many(*keys) if len(keys) > 1 else map(backend.get, keys)
+        now, found, further = self.clock(), dict[str, Entry | None](), set[str]()
+        for key, one in zip(keys, stored, strict=True):
+            entry = Entry(one, now) if bare and one is not None else None
+            if type(one) is tuple:  # of another length if another release stored it
                 fits = len(one) == len(Entry._fields) and now < one[2] + stale
-                found.append(Entry(*one) if fits else None)
-            else:
-                found.append(Entry(one, now) if bare and one is not None else None)
-        entries, tokens = found[: len(names)], dict(zip(tags, found[len(names) :], strict=True))
-        further = list[str]()
-        for entry in entries:
-            for tag, _ in entry.tokens if entry is not None else ():
-                if tag not in tokens:
-                    further.append(tag)
+                entry = Entry(*one) if fits else None
+            found[key] = entry
+            further.update(dict(entry.tokens) if entry else ())
+        further -= found.keys()
         if further:
-            tokens.update(zip(further, self.find(backend, tuple(further))[0], strict=True))
-        for at, entry in enumerate(entries):
-            if entry is not None and (tags or entry.tokens):
-                seen = dict(entry.tokens)
-                for tag in {*tags, *seen}:
-                    token = tokens[tag]
-                    if token is None or token.value != seen.get(tag):
-                        entries[at] = None
-        return entries, tokens
+            found |= self.find(backend, tuple(further))
+        for name in names:
+            seen = dict(entry.tokens) if (entry := found[name]) else {}
+            for tag in {*tags, *seen}:
+                token = found[tag]
+                if token is None or token.value != seen.get(tag):
+                    found[name] = None
+        return found
 
     def tokens(
-        self, backend: Codec, found: dict[str, Entry | None], until: float
+        self, backend: Codec, found: dict[str, Entry | None], tags: Names, until: float
     ) -> tuple[tuple[str, str], ...]:
-        """Return each tag's key with its token, made anew unless it lives until `until`.
+        """Return the key of each tag with its token, made anew unless it lives until `until`.
 
-        `found` has what is stored under these keys. Call it before computing, so that data
-        invalidated meanwhile is stored with a token that is not valid any more. Tokens are random:
-        one made by counting would come back to life after an eviction.
+        `found` is the result of `find`. Call it before computing, so that data invalidated
+        meanwhile is stored with a token that is not valid any more. Tokens are random: one made by
+        counting would come back to life after an eviction.
         """
         tokens = list[tuple[str, str]]()
-        lifetime = self.lifetime(until + TOKEN_SPARE)
-        for name, token in found.items():
+        for tag in tags:
+            token, made = found[tag], Entry(secrets.token_hex(8), self.clock(), until + TOKEN_SPARE)
+            if token is None:
+                added = backend.add(tag, tuple(made), self.lifetime(made.expires))
+                # Or another caller was first.
+                token = made if added else self.find(backend, (tag,), bare=False)[tag]
             if token is None or token.expires < until:
-                made = tuple(Entry(secrets.token_hex(8), self.clock(), until + TOKEN_SPARE))
-                if token is not None or not backend.add(name, made, lifetime):
-                    other = backend.get(name) if token is None else None
-                    if isinstance(other, tuple) and self.clock() < other[2]:
-                        made = other  # another caller was first
-                    else:
-                        backend.set(name, made, lifetime)
-                token = Entry(*made)
-            tokens.append((name, str(token.value)))
+                backend.set(tag, tuple(made), self.lifetime(made.expires))
+                token = made
+            tokens.append((tag, str(token.value)))
         return tuple(tokens)
 
     def expiry(self, timeout: Seconds | None) -> float:
         """Return when a value that is stored now expires; infinity for never."""
-        if timeout is None:
-            timeout = self.cache.default_timeout
-        lifetime = timeout if type(timeout) is int and timeout >= 0 else seconds(timeout)
+        lifetime = seconds(self.cache.default_timeout if timeout is None else timeout)
         return self.clock() + lifetime if lifetime else math.inf
 
     def lifetime(self, until: float) -> int:
@@ -125,7 +139,11 @@ class Engine(flask_caching.Cache):
 
 @dataclass(eq=False)
 class Look:
-    """One look-up of one key, a context manager."""
+    """One look-up of one key, a context manager.
+
+    with Look(cache, "name", "key", timeout=60) as look:
+        value = look.store(compute()) if look.entry is None else look.entry.value
+    """
 
     engine: Engine
     #: The cache's name, for events.
@@ -137,28 +155,31 @@ class Look:
     #: For how many seconds after the timeout the old value is served while one caller computes.
     stale: float = 0
     #: Tells whether an entry that was found must be computed anew.
-    outdated: Callable[[Entry], bool] | None = None
+    outdated: Outdated = None
     #: Nobody waits, and nothing is stored.
     alone: bool = False
 
     def __enter__(self) -> "Look":
-        """Look up; wait while another caller computes."""
+        """Look up; on a miss get the lease, or wait for the caller that has it.
+
+        Without an entry the caller must compute: if we have the lease, if the last result was not
+        stored (a "pass" lease), or if we have waited long enough. We do not wait if one is stale.
+        """
         #: The entry that was found. None: compute the value and call `store`.
         self.entry: Entry | None = None
         #: "hit", "stale", "miss", "stored", or why the computed value was not stored.
         self.outcome = "miss"
-        # The lease to store under, "" for none. If it is not ours, everyone computes.
+        # The lease to store under, "" for none. Another caller's, if we do not wait for it.
         self.lease, self.is_ours = "", False
         engine = self.engine
         backend = self.backend = engine.cache
-        rejected, seen, pause, give_up = None, set[str](), 0.005, 0.0
+        rejected, seen, pause, give_up = None, set[str](), 0.005, time.monotonic() + WAIT
         try:
             while True:
                 began = time.perf_counter()
-                names, tag_keys = (self.key,), self.tag_keys
-                (entry,), found = engine.find(backend, names, tag_keys, self.stale, False)
-                is_old = entry and self.outdated
-                if entry and is_old and (entry.created == rejected or is_old(entry)):
+                found = engine.find(backend, (self.key,), self.tag_keys, self.stale, False)
+                entry, check = found[self.key], self.outdated
+                if entry and check and (entry.created == rejected or check(entry)):
                     rejected, entry = entry.created, None
                 looked = time.perf_counter() - began
                 if entry is not None and engine.clock() < entry.expires:
@@ -171,15 +192,14 @@ class Look:
                 self.asked = self.timeout() if callable(self.timeout) else self.timeout
                 self.expires = engine.expiry(self.asked)
                 until = self.expires + self.stale
-                self.tokens = engine.tokens(backend, found, until)
-                self.about = hashlib.blake2s(repr(self.tokens).encode()).hexdigest()
-                self.lease, self.is_ours = engine.computations.take(backend, self.key, self.about)
+                self.tokens = engine.tokens(backend, found, self.tag_keys, until)
+                about = hashlib.blake2s(repr(self.tokens).encode()).hexdigest()
+                self.lease, self.is_ours = engine.computations.take(backend, self.key, about)
                 if self.is_ours:
                     continue
                 seen.add(self.lease)
-                give_up = give_up or time.monotonic() + leases.WAIT
                 left = give_up - time.monotonic()
-                if ":pass:" in self.lease or len(seen) > leases.PATIENCE or left <= 0:
+                if ":pass:" in self.lease or len(seen) > PATIENCE or left <= 0:
                     break
                 if entry is not None:
                     self.entry, self.outcome = entry, "stale"
@@ -193,7 +213,7 @@ class Look:
         self.began = time.perf_counter()
         return self
 
-    def store(self, value: T, refusal: str | None = None, timeout: Seconds | None = None) -> T:
+    def store(self, value: Any, refusal: str | None = None, timeout: Seconds | None = None) -> Any:
         """Store the computed value, unless `refusal` says why it must not be; return it.
 
         `timeout` replaces the one of the look-up.
@@ -201,20 +221,19 @@ class Look:
         took = time.perf_counter() - self.began
         engine, now = self.engine, self.engine.clock()
         outcome = refusal or "not stored"
-        if self.lease:
+        if self.lease and refusal is None:
             until = self.expires
             # A callable timeout, such as "until midnight", counts from when it was asked; seconds
             # count from when the value is there.
             if timeout is not None or not callable(self.timeout):
                 until = engine.expiry(self.asked if timeout is None else timeout)
-            if refusal is None and now < until:
-                entry = tuple(Entry(value, now, until, self.tokens))
-                lifetime = engine.lifetime(until + self.stale)
-                if self.backend.store(self.key, entry, lifetime, self.lease):
-                    outcome = "stored"
-            if outcome != "stored":
-                mark = leases.new(self.about, "pass")
-                self.backend.replace(self.key, self.lease, mark, leases.PASS)
+            entry = tuple(Entry(value, now, until, self.tokens))
+            lifetime = engine.lifetime(until + self.stale)
+            if now < until and self.backend.store(self.key, entry, lifetime, self.lease):
+                outcome = "stored"
+        if self.lease and outcome != "stored":
+            mark = leases.new(self.lease, "pass")
+            self.backend.replace(self.key, self.lease, mark, leases.PASS)
         self.outcome = outcome
         events.load(self.name, outcome, took)
         return value
@@ -223,8 +242,7 @@ class Look:
         """End the computation, if there was one."""
         if self.outcome == "miss":
             events.load(self.name, "error", time.perf_counter() - self.began)
-        if self.is_ours:
-            self._end()
+        self._end()
 
     def _end(self) -> None:
         if self.is_ours:

@@ -1,11 +1,16 @@
-"""LRUCache: a small in-process cache that drops what was used least recently."""
+"""LRUCache: a small in-process cache that drops the least recently used entry."""
 
+import math
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from types import EllipsisType
 from typing import Any, NamedTuple
+
+Clock = Callable[[], float]
+#: An entry that is not there: one that has always been expired.
+_ABSENT = (None, -math.inf)
 
 
 class Stats(NamedTuple):
@@ -26,46 +31,35 @@ class LRUCache:
     An expired entry takes up its place until it is looked up or becomes the least recently used.
     """
 
-    def __init__(
-        self,
-        capacity: int,
-        ttl: float | None = None,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, capacity: int, ttl: float | None = None, *, clock: Clock = time.monotonic):
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1, for example 128, not {capacity!r}")
         self.capacity = capacity
-        self.ttl = _checked(ttl)
+        self._ttl = _checked(ttl)
         #: Hold it to make several operations one. Reentrant.
         self.lock = threading.RLock()
         self._clock = clock
-        # key -> (value, when it expires or None), the most recently used last
-        self._entries: OrderedDict[Hashable, tuple[Any, float | None]] = OrderedDict()
+        # key -> (value, when it expires), the most recently used last
+        self._entries: OrderedDict[Hashable, tuple[Any, float]] = OrderedDict()
         self._hits = self._misses = self._evictions = 0
 
     def get(self, key: Hashable, default: Any = None) -> Any:
         """Return the value of `key` and make it the most recently used, or `default` on a miss."""
         with self.lock:
-            entry = self._entries.get(key)
-            if entry is not None:
-                value, expires = entry
-                if expires is None or self._clock() < expires:
-                    self._entries.move_to_end(key)
-                    self._hits += 1
-                    return value
-                del self._entries[key]
+            value, expires = self._entries.get(key, _ABSENT)
+            if self._clock() < expires:
+                self._entries.move_to_end(key)
+                self._hits += 1
+                return value
+            self._entries.pop(key, None)
             self._misses += 1
             return default
 
     def set(self, key: Hashable, value: Any, ttl: float | EllipsisType | None = ...) -> None:
-        """Store `value`, None included, for `ttl` seconds (None: for ever; left out: the cache's).
-
-        Raises ValueError for a ttl that is not above 0.
-        """
-        ttl = self.ttl if isinstance(ttl, EllipsisType) else _checked(ttl)
+        """Store `value`, None included, for `ttl` seconds: None for ever, left out the cache's."""
+        lifetime = self._ttl if isinstance(ttl, EllipsisType) else _checked(ttl)
         with self.lock:
-            self._entries[key] = (value, None if ttl is None else self._clock() + ttl)
+            self._entries[key] = value, self._clock() + lifetime
             self._entries.move_to_end(key)
             if len(self._entries) > self.capacity:
                 self._entries.popitem(last=False)
@@ -74,9 +68,7 @@ class LRUCache:
     def delete(self, key: Hashable) -> bool:
         """Drop `key`; True if it was there and had not expired."""
         with self.lock:
-            present = key in self
-            self._entries.pop(key, None)
-            return present
+            return self._clock() < self._entries.pop(key, _ABSENT)[1]
 
     def clear(self) -> None:
         """Drop every entry; the counts stay."""
@@ -85,9 +77,7 @@ class LRUCache:
 
     def __contains__(self, key: Hashable) -> bool:
         """Tell whether `key` would be a hit; counts nothing and leaves the order as it is."""
-        with self.lock:
-            entry = self._entries.get(key)
-            return entry is not None and (entry[1] is None or self._clock() < entry[1])
+        return self._clock() < self._entries.get(key, _ABSENT)[1]
 
     def __len__(self) -> int:
         """Count the entries held, the expired ones that are not yet dropped included."""
@@ -99,7 +89,7 @@ class LRUCache:
             return Stats(self._hits, self._misses, self._evictions)
 
 
-def _checked(ttl: float | None) -> float | None:
+def _checked(ttl: float | None) -> float:
     if ttl is not None and not ttl > 0:  # `not >` refuses NaN too
         raise ValueError(f"ttl must be above 0 seconds, for example 60, or None, not {ttl!r}")
-    return ttl
+    return math.inf if ttl is None else ttl

@@ -17,24 +17,22 @@ from werkzeug.datastructures import Headers
 from werkzeug.http import parse_cookie
 
 from . import events, keys
-from .entry import Entry, Timeout, seconds
 from .functions import Function, sorted_query
-from .look import Engine
+from .look import Entry, Look, Timeout, seconds
 
 current_request: Any = request_ctx._get_current_object  # type: ignore[attr-defined]
 # Wanted on each hit. Few keys are remembered, because the URLs in them may be long.
 _hashed = functools.lru_cache(maxsize=256)(keys.hashed)
-#: A finished response: body, status, headers.
-Finished = tuple[bytes, int, tuple[tuple[str, str], ...]]
 
 
-def decorate(cache: Engine, function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
+def decorate(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
     """Return `function` under the cache: a page where it is the request's view.
 
-    `parameters` are those of `Cache.cached` or `Cache.memoize`. Raises TypeError or ValueError for
-    a bad timeout.
+    `parameters` are those of `Cache.cached` or `Cache.memoize`, `self` included. Raises TypeError
+    or ValueError for a bad timeout.
     """
-    page = Page(cache=cache, function=function, **parameters)
+    own = {name: value for name, value in parameters.items() if name != "self"}
+    page = Page(cache=parameters["self"], function=function, **own)
     unless = page.unless
     with_args = unless is not None and wants_args(unless)
 
@@ -52,7 +50,7 @@ def decorate(cache: Engine, function: Callable[..., Any], parameters: dict[str, 
             return page.result(decorated.cache_timeout, args, kwargs)
         if page in context.__dict__.get("pages_being_made", ()):
             return page.call(args, kwargs)  # the view calls itself: that is no page
-        return page.respond(context, decorated.cache_timeout, args, kwargs)
+        return page.answer(context, decorated.cache_timeout, args, kwargs)
 
     # Flask-Caching's attributes; the first can be set.
     decorated: Any = wrapper
@@ -61,7 +59,7 @@ def decorate(cache: Engine, function: Callable[..., Any], parameters: dict[str, 
     if page.make_name:
         decorated.make_cache_key = lambda f, /, *args, **kwargs: page.key(args, kwargs)
         decorated.memo_tag = page.memo_tag
-        decorated.delete_memoized = lambda: cache.delete_memoized(decorated)
+        decorated.delete_memoized = lambda: page.cache.delete_memoized(decorated)
     else:
         decorated.make_cache_key = lambda *args, **kwargs: page.key(args, kwargs)
     return decorated
@@ -77,28 +75,25 @@ class Page(Function):
         self._vary = tuple(sorted(name.lower() for name in keys.names(self.vary)))
         self._query = None if self.query is None else tuple(sorted(keys.names(self.query)))
 
-    def respond(
-        self, context: RequestContext, timeout: Timeout, args: Any, kwargs: Any
-    ) -> Response:
+    def answer(self, context: RequestContext, timeout: Timeout, args: Any, kwargs: Any) -> Response:
         """Answer the request by the stored page, or by the view."""
         request, app, cache = context.request, context.app, self.cache
-        name, method = request.endpoint or self.name, request.method
+        name, alone = request.endpoint or self.name, request.method == "HEAD"
         owner = self.private_key() if self.private_key else None
-        reason = _private(context, owner) if method in ("GET", "HEAD") else "method"
+        reason = _private(context, owner) if alone or request.method == "GET" else "method"
         if reason:
             events.bypass(name, reason)
             said = "fwd=method" if reason == "method" else f'fwd=bypass; detail="{reason}"'
-            return _report(app, self._view(app, args, kwargs), said)
+            return _report(app, app.make_response(self.call(args, kwargs)), said)
         key, tag_keys = self._page_key(request, owner, args, kwargs), self.tag_keys
         if self.make_name:
             tag_keys += (keys.tag_key(self.key(args, kwargs)),)
         outdated = None
         if self.forced_update or self.is_stale:
             outdated = self.outdated(args, kwargs, lambda e: _stored(app, e, cache.clock()))
-        look = cache.look(name, key, timeout, tag_keys, self.stale, outdated, method == "HEAD")
-        with look:
+        with Look(cache, name, key, timeout, tag_keys, self.grace, outdated, alone) as look:
             if look.entry is None:
-                response, refusal = self._make(context, owner, args, kwargs)
+                response, refusal = self._compute(context, owner, args, kwargs)
                 page = response if refusal else _finish(response, self._vary)
                 own = response.timeout if isinstance(response, CachedResponse) else None
                 look.store(page, refusal, own or None)
@@ -125,16 +120,12 @@ class Page(Function):
             query = (self._query, *map(tuple, map(request.args.getlist, self._query)))
         elif self.query_string:
             query = sorted_query(request)
-        host = environ.get("HTTP_HOST")
         parts = (
             self.name,
-            self.key_prefix if isinstance(self.key_prefix, str) else self.prefix(),
+            self.key_prefix if isinstance(self.key_prefix, str) else self.key_prefix(),
             self.source() if self.source_check or self.cache.source_check else None,
-            environ["wsgi.url_scheme"],
-            host,
-            request.host if host is None else None,  # HTTP/1.0: the server's own name
-            environ.get("SCRIPT_NAME"),
-            environ.get("PATH_INFO"),
+            *map(environ.get, ("wsgi.url_scheme", "HTTP_HOST", "SCRIPT_NAME", "PATH_INFO")),
+            None if "HTTP_HOST" in environ else request.host,  # HTTP/1.0: the server's own name
             query,
             tuple(map(request.headers.get, self._vary)),
             None if owner is None else keys.pickled(owner),
@@ -142,36 +133,32 @@ class Page(Function):
         )
         return _hashed("page", parts, self.hash_method or self.cache.hash_method)
 
-    def _view(self, app: Flask, args: Any, kwargs: Any) -> Response:
-        return app.make_response(app.ensure_sync(self.function)(*args, **kwargs))
-
-    def _make(
+    def _compute(
         self, context: RequestContext, owner: Any, args: Any, kwargs: Any
     ) -> tuple[Response, str | None]:
-        """Return the view's response, and why it must not be stored, None if it may be."""
+        """Call the view; return its response, and the reason not to keep it or None."""
         app = context.app
         later = len(context._after_request_functions)
         context.__dict__.setdefault("pages_being_made", set()).add(self)
         try:
-            response = self._view(app, args, kwargs)
+            response = app.make_response(app.ensure_sync(self.function)(*args, **kwargs))
         except Exception:
             after_this_request(lambda r: _report(app, r, 'fwd=miss; detail="error"'))
             raise
         finally:
             context.__dict__["pages_being_made"].discard(self)
         limit = app.config["CACHE_MAX_PAGE_BYTES"]
-        refusal = _refusal(response, self._vary, limit) or _private(context, owner)
-        if context.request.method == "HEAD":
-            refusal = "head"
-        elif len(context._after_request_functions) > later:
-            refusal = "after_this_request"  # a hit would not run what the view put off
-        elif self.response_filter and not self.response_filter(response):
-            refusal = refusal or "response_filter"
+        refusal = "head" if context.request.method == "HEAD" else None
+        refusal = refusal or _refusal(response, self._vary, limit) or _private(context, owner)
+        if not refusal and len(context._after_request_functions) > later:
+            refusal = "after_this_request"  # a hit would not run these functions
+        if not refusal and self.response_filter and not self.response_filter(response):
+            refusal = "response_filter"
         return response, refusal
 
 
 def forget_cookies(app: Flask, **_: Any) -> None:
-    """Make it seen when a hook or the view reads the cookies.
+    """Forget the parsed cookies, so that it is seen when a hook or the view reads them.
 
     Werkzeug keeps parsed cookies in the request's `__dict__`, and Flask itself has read them to
     open the session. Called before any hook runs.
@@ -189,7 +176,7 @@ def _private(context: RequestContext, owner: Any) -> str | None:
         return "authorization"
     if owner is not None:
         return None
-    # Its own flag: Flask's `session` proxy marks it as accessed (Flask 3.1.3).
+    # Not by Flask's `session` proxy, which marks it as accessed (Flask 3.1.3).
     if session is not None and session.accessed:
         return "session"
     if "cookies" in context.request.__dict__:
@@ -212,21 +199,18 @@ def _refusal(response: Response, vary: tuple[str, ...], limit: int) -> str | Non
         return "streamed"
     if "Set-Cookie" in response.headers:
         return "set-cookie"
-    given = response.cache_control
-    control = dict(zip(map(str.lower, given), given.values(), strict=True))
-    for directive in ("private", "no-store", "no-cache"):
-        if directive in control:
-            return directive
-    for directive in ("max-age", "s-maxage"):
-        if control.get(directive) == "0":
-            return f"{directive}=0"
+    for directive, value in response.cache_control.items():
+        if directive.lower() in ("private", "no-store", "no-cache"):
+            return directive.lower()
+        if directive.lower() in ("max-age", "s-maxage") and value == "0":
+            return f"{directive.lower()}=0"
     if set(map(str.lower, response.vary)) - set(vary):
         return "vary"
     return "too large" if len(response.get_data()) > limit else None
 
 
-def _finish(response: Response, vary: tuple[str, ...]) -> Finished:
-    """Complete `response` with ETag and Vary, and return the page to store."""
+def _finish(response: Response, vary: tuple[str, ...]) -> tuple[bytes, int, tuple[Any, ...]]:
+    """Complete `response` with ETag and Vary; return the body, status and headers to store."""
     response.add_etag()
     response.vary.update(vary)
     response.headers.pop("Age", None)  # of another cache: its own age begins now
@@ -254,24 +238,18 @@ def _report(app: Flask, response: Response, said: str) -> Response:
 def _is_view(context: RequestContext, function: Callable[..., Any]) -> bool:
     """Tell whether `function` is the request's view under other decorators, or its method."""
     request = context.request
-    if request.endpoint is None:
-        return False
+    views = list(_unwrapped(context.app.view_functions.get(request.endpoint or "")))
     *_, inmost = _unwrapped(function)
-    for view in _unwrapped(context.app.view_functions[request.endpoint]):
-        methods = getattr(view, "view_class", None)
-        if view is function or (
-            methods is not None
-            and (
-                # Put on when the request came, as Flask-RESTful's `method_decorators` are.
-                isinstance(getattr(inmost, "__self__", None), methods)
-                or any(
-                    function in _unwrapped(getattr(methods, name, None))
-                    for name in (request.method.lower(), "get", "dispatch_request")
-                )
-            )
-        ):
-            return True
-    return False
+    owner = getattr(inmost, "__self__", None)
+    names = (request.method.lower(), "get", "dispatch_request")
+    return function in views or any(
+        # Put on when the request came, as Flask-RESTful's `method_decorators` are.
+        isinstance(owner, view.view_class)
+        or function in _unwrapped(getattr(view.view_class, name, None))
+        for view in views
+        if hasattr(view, "view_class")
+        for name in names
+    )
 
 
 def _unwrapped(function: Any) -> Iterator[Any]:
