@@ -47,8 +47,8 @@ RULES = [
     Rule(
         "The script root is in the key of a page, like scheme, host and path",
         "caching/pages.py",
-        'environ.get("SCRIPT_NAME"),',
-        "None,",
+        '"HTTP_HOST", "SCRIPT_NAME", "PATH_INFO"',
+        '"HTTP_HOST", "HTTP_HOST", "PATH_INFO"',
     ),
     Rule(
         "A page that sets a cookie is not kept",
@@ -59,8 +59,8 @@ RULES = [
     Rule(
         "A private request goes past the cache",
         "caching/pages.py",
-        'reason = _private(context, owner) if method in ("GET", "HEAD") else "method"',
-        'reason = None if method in ("GET", "HEAD") else "method"',
+        'reason = _private(context, owner) if alone or request.method == "GET" else "method"',
+        'reason = None if alone or request.method == "GET" else "method"',
     ),
     Rule(
         "A result that depends on the session is not kept",
@@ -76,15 +76,15 @@ RULES = [
     ),
     Rule(
         "A negative timeout is an error",
-        "caching/entry.py",
+        "caching/look.py",
         "if not 0 <= value < math.inf:",
         "if False:",
     ),
     Rule(
         "A dropped tag never becomes valid again",
         "caching/look.py",
-        "made = tuple(Entry(secrets.token_hex(8), self.clock(), until + TOKEN_SPARE))",
-        'made = tuple(Entry("token", self.clock(), until + TOKEN_SPARE))',
+        "Entry(secrets.token_hex(8), self.clock(), until + TOKEN_SPARE)",
+        'Entry("token", self.clock(), until + TOKEN_SPARE)',
     ),
     Rule(
         "`invalidate` makes every entry with one of the tags a miss",
@@ -120,7 +120,7 @@ RULES = [
     Rule(
         "An undelivered drop clears the cache before its next use",
         "caching/failsafe.py",
-        "if must_clear:",
+        "if undelivered:",
         "if False:",
     ),
     Rule(
