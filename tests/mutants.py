@@ -30,6 +30,8 @@ from tests.engine.conftest import OF_SOME
 
 SEED = 9
 MUTANTS = 60
+#: The part that may survive: some change nothing that a test could notice.
+TOLERATED = 0.2
 #: The most seconds that the tests may take; the whole suite takes about 30.
 LIMIT = 180
 REPORT = ROOT / "build/mutants.json"
@@ -309,7 +311,7 @@ def compare(now: list[dict[str, object]], before: list[dict[str, object]]) -> in
 
 
 def main() -> int:
-    """Try the mutants; return 1 if one survived, with --compare if one that died now lives."""
+    """Try the mutants; return 1 if too many survive, with --compare if one that died now lives."""
     parser = argparse.ArgumentParser(description="See which tests notice 60 small faults.")
     parser.add_argument("--only", default="", metavar="N,M", help="try these numbers only")
     parser.add_argument("--list", action="store_true", help="print the mutants and stop")
@@ -342,7 +344,7 @@ def main() -> int:
     print(f"{len(results) - survived} killed, {survived} survived; the report is {options.report}")
     if options.compare:
         return compare(results, json.loads(options.compare.read_text()))
-    return 1 if survived else 0
+    return 1 if survived > len(results) * TOLERATED else 0
 
 
 if __name__ == "__main__":
