@@ -3,9 +3,9 @@ PORT ?= 5000
 OUT ?= ..
 BIN := .venv/bin
 
-.PHONY: help demo new test proof size mutants bench lint clean
+.PHONY: help demo new test proof rules size mutants bench lint clean
 
-help: ## Show this
+help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
 demo: .venv/installed ## Generate a project with the default answers and start it (PORT=5000)
@@ -24,6 +24,9 @@ proof: .venv/installed ## Run what takes too long for every day
 	@$(BIN)/python -m tests.servers
 	$(BIN)/python -m tests.rules
 
+rules: .venv/installed ## Break rules of the README in a project: its own tests must notice (RULES="lru 3")
+	@$(BIN)/python -m tests.rules $(RULES)
+
 size: .venv/installed ## Show how large generated projects are, beside their budget
 	@$(BIN)/python -m tests.size
 
@@ -39,7 +42,7 @@ lint: .venv/installed
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/python -m tests.engine_types
 
-clean: ## Remove what the other targets made
+clean: ## Remove everything that the other targets created
 	rm -rf .venv build
 
 .venv/installed: requirements.txt

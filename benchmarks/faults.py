@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from .servers import Server
 
-#: After so many seconds a server that is silent is killed, whoever still waits for it.
+#: After so many seconds a silent server is killed, even if clients still wait for it.
 GIVE_UP = 30
 #: Keeps a database from being written to until its input ends, at most for a minute.
 LOCK = """

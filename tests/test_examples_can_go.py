@@ -34,6 +34,7 @@ def test_without_its_examples_a_project_starts_lints_and_passes(
     shutil.rmtree(root / "tests/routes")
     environ = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "FLASK_"))}
     environ |= {"PYTHONPATH": str(root / "src"), "FLASK_SECRET_KEY": "a secret key of the tests"}
+    environ |= {"PYTEST_DEBUG_TEMPROOT": str(tmp_path)}  # which no other run cleans up
     for command in COMMANDS.strip().splitlines():
         done = subprocess.run(
             [sys.executable, "-m", *command.split()],

@@ -16,13 +16,15 @@ def test_a_project_passes_its_own_tests(
     answers: Answers,
     project: Callable[[Answers], Path],
     record_property: Callable[[str, object], None],
+    tmp_path: Path,
 ) -> None:
     root = project(answers)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"],
         cwd=root,
         env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
-        | {"PYTHONPATH": str(root / "src")},
+        # With temporary folders of its own: a run at the same time would clean up shared ones.
+        | {"PYTHONPATH": str(root / "src"), "PYTEST_DEBUG_TEMPROOT": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
@@ -47,7 +49,7 @@ def test_the_tests_of_an_example_notice_when_it_is_broken(
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/routes"],
         cwd=root,
-        env=os.environ | {"PYTHONPATH": str(root / "src")},
+        env=os.environ | {"PYTHONPATH": str(root / "src"), "PYTEST_DEBUG_TEMPROOT": str(tmp_path)},
         capture_output=True,
         check=False,
     )

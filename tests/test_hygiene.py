@@ -40,7 +40,6 @@ TRACES = {
     "database": r"(?i:sqlalchemy)|DATABASE|init.db|\bmodels\b|filled_database",
 }
 PACKAGES = {
-    "cachelib": "cachelib",
     "click": "click",
     "flask": "flask",
     "flask_caching": "flask-caching",

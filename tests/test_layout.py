@@ -13,7 +13,7 @@ from tests.baking import BACKENDS, EDGES, PRODUCT, QUESTIONS, ROOT, ROUTES, Answ
 
 ALWAYS = """
     .dockerignore .env.example .gitattributes .github/workflows/ci.yml .gitignore Dockerfile
-    Makefile README.md compose.yaml pyproject.toml
+    Makefile README.md compose.yaml docs/caching.md pyproject.toml
     ops/prometheus/prometheus.yml ops/prometheus/rules.yml ops/prometheus/rules_test.yml
     ops/grafana/datasources/prometheus.yml
     ops/grafana/dashboards/provider.yml ops/grafana/dashboards/cache.json

@@ -31,7 +31,7 @@ from tests.serving import PASSWORD, free_port, get, make_serve, redis_env, redis
 pytestmark = pytest.mark.xdist_group("live page")
 expect.set_options(timeout=30_000)  # milliseconds: other tests keep the machine busy
 
-#: What a Chromium needs that is run by root, and what it would rather not do.
+#: Options that Chromium needs to run as root, and to leave the network alone.
 ARGUMENTS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update"),
@@ -212,7 +212,7 @@ def test_its_picture_grows_where_there_are_look_ups(served: Served, live: Live) 
         look_on(page, 3)
     expect(page.locator("#rate .dot")).to_have_count(3)
     expect(page.locator("#latency .dashed.dot")).to_have_count(1)  # stored once
-    # Its name tells what it shows to those who cannot see it.
+    # Its name describes it to screen readers.
     expect(page.get_by_role("img", name="Hit rate in percent")).to_have_accessible_name(
         re.compile(r"over time\. last 100\.0 %, overall 66\.7 %$")
     )
@@ -284,7 +284,7 @@ def test_it_goes_on_when_the_server_is_back(
     with make_serve(tmp_path / "shop", workers=1, PORT=port) as url:
         get(url, password=None)
         expect(page.get_by_role("status")).to_have_text("Updated every 0.2 seconds.")
-        # It has begun to count anew, and the page remembers what was before.
+        # The server has begun to count anew; the page remembers the numbers from before.
         expect(cell(page, "hello.hello", "Hits")).to_have_text("1")
         expect(page.locator("#rate-now")).to_have_text("last 100.0 %, overall 90.9 %")
     live.errors[:] = [error for error in live.errors if "Failed to load resource" not in error]

@@ -1,4 +1,4 @@
-"""What a newcomer does: `make new`, then the commands of the project's README, as written."""
+"""A newcomer's first steps: `make new`, then the commands of the project's README, as written."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from tests.baking import BACKENDS, ROOT, ROUTES, Answers
 from tests.servers import redis_server
 from tests.serving import free_port, get, redis_env
 
-#: An environment without this one's packages.
+#: This environment without its packages.
 CLEAN = {
     name: value
     for name, value in os.environ.items()
@@ -28,7 +28,7 @@ CLEAN = {
 
 @contextmanager
 def running(command: str, cwd: Path, **env: str) -> Iterator[None]:
-    """Run a shell command with all its children for as long as the block runs."""
+    """Run a shell command and its children for the duration of the block."""
     process = subprocess.Popen(
         ["bash", "-ec", command], cwd=cwd, env=CLEAN | env, start_new_session=True
     )
@@ -38,13 +38,13 @@ def running(command: str, cwd: Path, **env: str) -> Iterator[None]:
         os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(30)
-        except subprocess.TimeoutExpired:  # one of a server's workers was only just starting
+        except subprocess.TimeoutExpired:  # a worker of the server was just starting
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
 def cache_status(url: str) -> str:
-    """Return the Cache-Status of a page, as soon as the server answers."""
+    """Return the Cache-Status of a page; wait until the server answers."""
     give_up = time.monotonic() + 300
     while True:
         try:
@@ -58,7 +58,7 @@ def cache_status(url: str) -> str:
 
 @contextmanager
 def server_for(backend: str, folder: Path) -> Iterator[dict[str, str]]:
-    """Run what the backend needs; give the environment that leads the app there."""
+    """Run the server that the backend needs; yield the environment that leads the app to it."""
     if backend != "redis":
         yield {}
         return
@@ -76,7 +76,7 @@ def server_for(backend: str, folder: Path) -> Iterator[dict[str, str]]:
 def test_the_readme_leads_from_nothing_to_a_cached_page(
     backend: str, bake: Callable[..., object], tmp_path: Path
 ) -> None:
-    """Install, test and serve in a new environment, which shows missing dependencies too."""
+    """Install, test and serve in a new environment, which reveals missing dependencies too."""
     result = bake(**Answers(backend, tuple(ROUTES)).context)
     project = tmp_path / "project"
     shutil.copytree(result.project_path, project)  # type: ignore[attr-defined]
@@ -92,11 +92,11 @@ def test_the_readme_leads_from_nothing_to_a_cached_page(
         assert "hit" in cache_status(url)
 
 
-def test_the_example_of_the_readme_sends_events_to_the_log(
+def test_the_example_of_the_reference_sends_events_to_the_log(
     bake: Callable[..., object], tmp_path: Path
 ) -> None:
     project: Path = bake(**Answers("memory", ("hello",)).context).project_path  # type: ignore[attr-defined]
-    section = (project / "README.md").read_text().partition("**Events.**")[2]
+    section = (project / "docs/caching.md").read_text().partition("## Events")[2]
     example = re.findall(r"```python\n(.*?)```", section, re.DOTALL)[0]
     visit = "\nimport shop\nshop.create_app().test_client().get('/')\n"
     done = subprocess.run(
@@ -111,7 +111,7 @@ def test_the_example_of_the_readme_sends_events_to_the_log(
 
 
 def test_make_demo_starts_a_project_and_starts_it_again(tmp_path: Path) -> None:
-    """As it is typed, in a copy of the repository."""
+    """In a copy of the repository, as typed."""
     root, port = tmp_path / "template", free_port()
     shutil.copytree(ROOT, root, ignore=shutil.ignore_patterns(".git", ".venv", "build"))
     (root / ".venv").symlink_to(ROOT / ".venv")
@@ -137,7 +137,7 @@ def test_make_new_passes_arguments_on(tmp_path: Path) -> None:
     assert "CACHE_DIR" in (tmp_path / "kiosk/src/kiosk/settings.py").read_text()
 
 
-def test_make_of_a_project_lists_what_it_can_do(bake: Callable[..., object]) -> None:
+def test_make_of_a_project_lists_its_targets(bake: Callable[..., object]) -> None:
     project = bake(**Answers("memory", ()).context).project_path  # type: ignore[attr-defined]
     done = subprocess.run(["make"], cwd=project, capture_output=True, text=True, check=True)
     assert {line.split()[0] for line in done.stdout.splitlines()} >= {"run", "serve", "test"}

@@ -1,4 +1,4 @@
-"""What watches a project: a Prometheus that is run here; Grafana and compose as they are set."""
+"""Prometheus, which runs here, and the configuration of Grafana and compose."""
 
 import itertools
 import json
@@ -23,9 +23,9 @@ from tests.baking import BACKENDS, EXTREMES, ROUTES, Answers, each
 from tests.servers import find
 from tests.serving import PASSWORD, free_port, get, make_serve, redis_env, redis_server, wait_until
 
-#: What Prometheus or a rule of ours makes, and no app.
+#: Metrics of Prometheus itself or of a rule of ours, not of an app.
 MADE_ELSEWHERE = {"up", "ALERTS"}
-#: Grafana replaces it by at least four scrapes; here one is made each second.
+#: Stands for the variable that Grafana sets to at least four scrapes; here there is one a second.
 RATE_INTERVAL = "20s"
 #: Found, 404, and in traffic(), with a query that is always new, sure to be computed.
 PAGES = ["/", "/user/1", "/user/2", "/recent_posts", "/daily_stats", "/user/99"]
@@ -38,14 +38,14 @@ def ops(project: Callable[[Answers], Path]) -> Path:
 
 
 def program(name: str) -> str:
-    """Return the path of what NEEDED in tests/servers.py calls `name`."""
+    """Return the path of the program `name` of NEEDED in tests/servers.py."""
     path = find(name)
     assert path, f"{name} is missing: python -m tests.servers"
     return path
 
 
 def promtool(*arguments: object, stdin: str | None = None) -> str:
-    """Run promtool, which must be content; return what it says."""
+    """Run promtool, which must succeed; return its output."""
     done = subprocess.run(
         [program("promtool"), *map(str, arguments)],
         input=stdin,
@@ -58,7 +58,7 @@ def promtool(*arguments: object, stdin: str | None = None) -> str:
 
 
 def load(path: Path) -> Any:
-    """Return what is in a YAML or JSON file."""
+    """Return the contents of a YAML or JSON file."""
     return yaml.safe_load(path.read_text())
 
 
@@ -174,8 +174,8 @@ def test_compose_starts_both_on_request_and_opens_nothing_to_others(
             assert service["profiles"] == ["monitoring"]
             assert re.search(r":v?\d+\.\d+\.\d+$", service["image"])
             assert service["restart"] == "unless-stopped"
-    # Compose looks at all variables, also of services that it does not start: `:?` would have
-    # the app not start without a password. A secret is asked for by who gets it.
+    # Compose evaluates the variables of all services, even of those that it does not start: with
+    # `:?` the app would not start without a password. A secret is only read for its services.
     assert not re.search(r"FLASK_MONITORING_PASSWORD:?\?", text)
     assert services["app"]["environment"]["FLASK_MONITORING_PASSWORD"] == (
         "${FLASK_MONITORING_PASSWORD:-}"

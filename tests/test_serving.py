@@ -1,4 +1,4 @@
-"""The metrics of several worker processes: right in one scrape, whoever is killed or forked."""
+"""The metrics of several worker processes: right in one scrape, through kills and forks."""
 
 import ast
 import json
@@ -86,7 +86,7 @@ def served(
 
 @contextmanager
 def engine(backend: str, folder: Path) -> Iterator[dict[str, str]]:
-    """Run what the backend needs; give the environment that leads there."""
+    """Run the server that the backend needs; yield the environment that leads the app to it."""
     if backend != "redis":
         yield {}
         return
@@ -154,7 +154,7 @@ def is_alive(worker: int) -> bool:
 
 
 def samples(text: str, name: str) -> list[float]:
-    """Return the values of a metric in what was scraped."""
+    """Return the values of a metric in a scrape."""
     return [
         sample.value
         for family in text_string_to_metric_families(text)
@@ -463,6 +463,15 @@ def test_a_process_that_forks_while_one_of_its_threads_counts_loses_nothing(
         assert children == 10
         assert parent.sees("cache_puts_total") == counted
         assert slots(tmp_path / "metrics") == {0, 1}
+
+
+def test_a_file_that_a_worker_is_just_making_does_not_disturb_a_scrape(
+    project: Callable[[Answers], Path], tmp_path: Path
+) -> None:
+    with Process(project(Answers("disk", ("hello",))), tmp_path) as process:
+        process.write(3)
+        (tmp_path / "metrics/counter_1.db").touch()
+        assert process.sees("cache_puts_total") == 3
 
 
 def import_app(root: Path, cwd: Path, folder: str) -> "subprocess.CompletedProcess[str]":

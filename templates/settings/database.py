@@ -1,2 +1,2 @@
-    #: The database, as a SQLAlchemy URL; a SQLite path is in the instance folder.
+    #: The database, as an SQLAlchemy URL; a SQLite path is relative to the instance folder.
     DATABASE_URL: str = Field("sqlite:///app.sqlite3", pattern=r"^\w+(\+\w+)?://")

@@ -1,2 +1,2 @@
-    #: The most entries to keep; one more drops the least recently used.
+    #: Maximum number of entries; beyond it the least recently used are evicted.
     CACHE_THRESHOLD: int = Field(1000, ge=1)

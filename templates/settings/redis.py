@@ -4,7 +4,7 @@
         pattern=r"^(redis|rediss|valkey|valkeys|unix)://",
         examples=["redis://:password@cache.example.com:6379/0"],
     )
-    #: The most seconds to wait for the server before doing without it.
+    #: Seconds to wait for the server before it counts as unavailable.
     CACHE_REDIS_TIMEOUT: float = Field(0.25, gt=0)
 
     @field_validator("CACHE_REDIS_URL")

@@ -1,17 +1,18 @@
-"""Puts a project of one backend, with every route, where the tests import it from.
+"""Puts a generated project of one backend, with every route, on the path of the tests.
 
-`pytest tests/engine --backend redis` bakes it; with `--project=PATH` it is one that is there.
+`pytest tests/engine --backend redis` bakes it; `--project=PATH` names one that exists.
 """
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from tests.baking import BACKENDS, QUESTIONS, ROUTES, SLUG, Answers, bake_into
 
-#: The folders with tests of some backends only, and which these are.
+#: The folders that hold tests of certain backends only.
 OF_SOME = {backend: {backend} for backend in BACKENDS} | {
     "shared": {name for name, facts in QUESTIONS["_backends"].items() if facts["shared"]}
 }
@@ -26,8 +27,9 @@ def pytest_configure(config: pytest.Config) -> None:
     backend = config.getoption("backend")
     project = config.getoption("project")
     if project is None:
-        folder = config._tmp_path_factory.mktemp("project")  # type: ignore[attr-defined]
-        project = bake_into(folder, Answers(backend, tuple(ROUTES)))
+        folder = tempfile.TemporaryDirectory()
+        config.add_cleanup(folder.cleanup)
+        project = bake_into(Path(folder.name), Answers(backend, tuple(ROUTES)))
     source = project.resolve() / "src"
     assert source.joinpath(SLUG, "caching").is_dir(), f"{project} is no project called {SLUG}"
     sys.path.insert(0, str(source))

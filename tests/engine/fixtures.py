@@ -1,17 +1,21 @@
-"""Fixtures. `backend_settings`, with the real engine behind it, comes from the backend's folder."""
+"""The fixtures; `backend_settings` and its real engine come from the folder of the backend."""
 
+import functools
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
+from flask_caching.backends import SimpleCache
 
 from shop import create_app
 from shop.caching import cache as app_cache
 from shop.caching.cache import Cache
 from shop.settings import load
+from tests.engine import inside
 
 
 class Clock:
@@ -77,3 +81,37 @@ def cache(bare: Flask, clock: Clock) -> Iterator[Cache]:
     cache.clock = clock
     with bare.app_context():
         yield cache
+
+
+class Moody(SimpleCache):
+    """A backend that counts its calls and fails at will."""
+
+    errors = (OSError,)
+
+    def __init__(self) -> None:
+        super().__init__(threshold=1000)
+        self.fault: Exception | None = None
+        self.calls: list[str] = []
+        self.asked = threading.Event()
+
+    def answer(self, name: str, *args: Any) -> Any:
+        self.calls.append(name)
+        self.asked.set()
+        if self.fault is not None:
+            raise self.fault
+        return getattr(SimpleCache, name)(self, *args)
+
+
+for operation in inside.OPERATIONS:
+    setattr(Moody, operation, functools.partialmethod(Moody.answer, operation))
+
+
+@pytest.fixture
+def moody(cache: Cache, bare: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[Moody]:
+    """Put a backend that fails at will under `cache`."""
+    inside.probe_every(monkeypatch, 0.01)
+    backend = Moody()
+    inside.put_under(cache, bare, inside.guarded(backend))
+    yield backend
+    backend.fault = None
+    inside.wait_until_closed(cache.cache)

@@ -1,4 +1,4 @@
-"""What the tests know of the inside of the engine: each private name of it stands here alone."""
+"""The engine from the inside: its private names, which the tests use nowhere else."""
 
 import logging
 import pickle
@@ -18,16 +18,16 @@ from shop.caching.leases import Adapter, Computations
 from shop.monitoring import metrics, workers
 from tests.serving import wait_until
 
-#: The operations of a backend, those that are about leases apart.
+#: The operations of a backend for leases, and all others.
 LEASING = {"lease", "replace", "store"}
 OPERATIONS = failsafe.FALLBACKS.keys() - LEASING
-#: So many failures in a row open the breaker.
+#: The failures in a row that open the breaker.
 FAILURES = failsafe.FAILURES
-#: The seconds that a lease lasts, and that a caller waits at the most.
+#: The seconds that a lease lasts, and the longest wait of a caller.
 LEASE, WAIT = leases.LEASE, leases.WAIT
-#: The seconds that the backend keeps an entry after the cache has stopped serving it.
+#: The seconds for which a backend keeps an entry longer than the cache serves it.
 SPARE = look.SPARE
-#: Of so many look-ups one is timed.
+#: One look-up in so many is timed.
 TIMED = metrics.TIMED
 
 
@@ -35,12 +35,12 @@ TIMED = metrics.TIMED
 
 
 def guarded(backend: Any, leases: bool = True) -> Any:
-    """Return what the cache puts before a backend; without `leases` it has its own, or none."""
+    """Wrap a backend as the cache does; `leases` adds leases to a backend that has none."""
     return Codec(failsafe.FailSafe(Adapter(backend) if leases else backend), "", [])
 
 
 def put_under(cache: Cache, app: Flask, front: Any) -> Any:
-    """Make `cache` use what `guarded` gave; return what it used before."""
+    """Make `cache` use `front`, which `guarded` returned; return the former one."""
     backends = app.extensions["cache"]
     before, backends[cache] = backends.get(cache), front
     if isinstance(before, Codec) and isinstance(front, Codec):
@@ -50,12 +50,12 @@ def put_under(cache: Cache, app: Flask, front: Any) -> Any:
 
 
 def behind_breaker(cache: Cache) -> Any:
-    """Return the backend that the breaker stands before, with its leases."""
+    """Return the backend behind the breaker, with its leases."""
     return cache.cache.backend.backend
 
 
 def backend_of(cache: Cache) -> Any:
-    """Return the backend itself, without what the cache puts before it."""
+    """Return the backend itself, unwrapped."""
     backend: Any = cache.cache
     while hasattr(backend, "backend"):
         backend = backend.backend
@@ -63,13 +63,13 @@ def backend_of(cache: Cache) -> Any:
 
 
 def is_open(cache: Cache) -> bool:
-    """Tell whether the breaker before the backend is open."""
+    """Return whether the breaker is open."""
     front: Any = cache.cache
     return bool(front.is_open)
 
 
 def wait_until_closed(front: Any) -> None:
-    """Return when the breaker of what `guarded` gave is closed and all is told of that."""
+    """Wait until the breaker of `front` has closed and has told its subscribers."""
     wait_until(lambda: not front.is_open)
     if front._prober.is_alive():
         front._prober.join(30)
@@ -81,25 +81,30 @@ def probe_every(patch: pytest.MonkeyPatch, seconds: float) -> None:
 
 
 def pause_probes_by(patch: pytest.MonkeyPatch, pause: Callable[[float], object]) -> None:
-    """Let the probe call `pause` instead of sleeping."""
+    """Make the probe call `pause` instead of sleeping."""
     patch.setattr(failsafe, "time", SimpleNamespace(**vars(time) | {"sleep": pause}))
 
 
 def breaker_log() -> logging.Logger:
-    """Return the log to which the breaker writes when it opens and closes."""
+    """Return the logger of the breaker."""
     return failsafe.logger
+
+
+def token_keys(cache: Cache, key: str) -> list[str]:
+    """Return the keys of the tokens of an entry's tags."""
+    return [token_key for token_key, _ in cache.cache.get(key)[3]]
 
 
 # Single flight.
 
 
 def running(cache: Cache) -> dict[str, Any]:
-    """Return the computations of this process that `cache` knows of, by their leases."""
+    """Return the computations of `cache` in this process, by their leases."""
     return dict(cache.computations._running)
 
 
 def on_wait(patch: pytest.MonkeyPatch, tell: Callable[[], object]) -> None:
-    """Call `tell` each time that a caller begins to wait for the computation of another."""
+    """Call `tell` whenever a caller begins to wait for another one's computation."""
     wait_for = Computations.wait_for
 
     def told(self: Computations, *args: Any) -> None:
@@ -115,21 +120,21 @@ def take_over(cache: Cache, key: str, lease: str) -> None:
 
 
 def lease_for(patch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Set how long a lease lasts that nobody renews."""
+    """Set how long a lease lasts."""
     patch.setattr(leases, "LEASE", seconds)
 
 
 def local_leases(cache: Cache) -> Any:
-    """Return the leases of a backend that has none of its own."""
+    """Return the leases that `guarded` added to the backend."""
     adapter: Any = cache.cache.backend.backend
     return adapter._leases
 
 
-# Of single backends.
+# Single backends.
 
 
 def entries(cache: Cache) -> Any:
-    """Return all that the `memory` backend holds."""
+    """Return the entries of the `memory` backend."""
     return backend_of(cache)._entries
 
 
@@ -139,42 +144,42 @@ def prefix(cache: Cache) -> str:
 
 
 def signs_for_every_key(cache: Cache, key: str, value: Any) -> None:
-    """Make a shared backend store, for whatever it is given, what it signs for `key`."""
+    """Make a shared backend store `value`, signed for `key`, under every key."""
     codec: Any = cache.cache
     stored = codec._dump("set", key, value)
     codec._dump = lambda *_: stored
 
 
 def store_instead(patch: pytest.MonkeyPatch, value: Any, signed: bool) -> None:
-    """Make every cache store `value`, whatever it is given, signed or as a mere pickle."""
+    """Make every cache store `value` instead of its own values, signed or as a mere pickle."""
     dump = Codec._dump if signed else lambda _, __, ___, value: pickle.dumps(value)
     patch.setattr(Codec, "_dump", lambda self, name, key, _: dump(self, name, key, value))
 
 
 def client(cache: Cache) -> Any:
-    """Return the client of `redis`."""
+    """Return the `redis` backend's client."""
     return backend_of(cache)._client
 
 
 def give_up_after(cache: Cache, seconds: float) -> None:
-    """Set how long connections of `redis` wait for an answer, those from now on."""
+    """Set how long the `redis` backend's next connections wait for an answer."""
     backend = backend_of(cache)
     backend._client.connection_pool.connection_kwargs["socket_timeout"] = seconds
     backend._idle.clear()
 
 
 def with_database(backend: Any, work: Callable[[Any], Any]) -> Any:
-    """Call `work` with the database of `disk`, as a reader does; return what it gives."""
+    """Return `work(connection)`, called with the `disk` backend's database."""
     return backend._use(work)
 
 
 def write_database(backend: Any, work: Callable[[Any], Any]) -> Any:
-    """Call `work` with the database of `disk`, in a transaction that writes."""
+    """Return `work(connection)`, called in a write transaction of the `disk` backend."""
     return backend._write(work)
 
 
 def wait_to_write(patch: pytest.MonkeyPatch, backend: Any, seconds: float) -> None:
-    """Set how long `disk` waits while another process writes."""
+    """Set how long the `disk` backend waits while another process writes."""
     patch.setattr(backend, "_wait", seconds)
     backend._use(lambda db: db.execute(f"PRAGMA busy_timeout = {round(1000 * seconds)}"))
 

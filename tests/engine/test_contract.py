@@ -156,7 +156,7 @@ def test_a_timeout_that_is_no_number_is_refused(cache: Cache, timeout: Any) -> N
         cache.set("k", "v", timeout=timeout)
 
 
-def test_whoever_changes_a_value_does_not_change_the_cached_one(cache: Cache) -> None:
+def test_changing_a_value_does_not_change_the_cached_one(cache: Cache) -> None:
     value = {"list": [1]}
     cache.set("k", value)
     value["list"].append(2)

@@ -15,10 +15,8 @@ from flask import Flask, abort, after_this_request, request, session
 from shop.caching import events
 from shop.caching.cache import Cache
 from tests.engine import inside
-from tests.engine.fixtures import Clock
-from tests.engine.inside import wait_until_closed
+from tests.engine.fixtures import Clock, Moody
 from tests.engine.test_contract import together
-from tests.engine.test_failsafe import Moody
 from tests.serving import wait_until
 
 CALLERS = 8
@@ -57,18 +55,6 @@ def told() -> Iterator[Told]:
             note = partial(lambda kind, *about: told.append((kind, *about)), kind)
             stack.enter_context(subscribed(event, note))
         yield told
-
-
-@pytest.fixture
-def moody(cache: Cache, bare: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[Moody]:
-    """Put a backend that fails at will under `cache`."""
-    inside.probe_every(monkeypatch, 0.01)
-    backend = Moody()
-    guarded = inside.guarded(backend)
-    inside.put_under(cache, bare, guarded)
-    yield backend
-    backend.fault = None
-    wait_until_closed(guarded)
 
 
 def fresh() -> int:

@@ -3,54 +3,18 @@
 The real engines fail in `test_outages.py`, where there is one; here it is one that fails at will.
 """
 
-import functools
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from flask import Flask
-from flask_caching.backends import SimpleCache
 
 from shop.caching import events
 from shop.caching.cache import Cache
 from tests.engine import inside
+from tests.engine.fixtures import Moody
 from tests.engine.inside import wait_until_closed
 from tests.serving import wait_until
-
-
-class Moody(SimpleCache):
-    """A backend that counts its calls and fails at will."""
-
-    errors = (OSError,)
-
-    def __init__(self) -> None:
-        super().__init__(threshold=1000)
-        self.fault: Exception | None = None
-        self.calls: list[str] = []
-        self.asked = threading.Event()
-
-    def answer(self, name: str, *args: Any) -> Any:
-        self.calls.append(name)
-        self.asked.set()
-        if self.fault is not None:
-            raise self.fault
-        return getattr(SimpleCache, name)(self, *args)
-
-
-for operation in inside.OPERATIONS:
-    setattr(Moody, operation, functools.partialmethod(Moody.answer, operation))
-
-
-@pytest.fixture
-def moody(cache: Cache, bare: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[Moody]:
-    """Put a backend that fails at will under `cache`."""
-    inside.probe_every(monkeypatch, 0.01)
-    backend = Moody()
-    inside.put_under(cache, bare, inside.guarded(backend))
-    yield backend
-    backend.fault = None
-    wait_until_closed(cache.cache)
 
 
 @pytest.fixture

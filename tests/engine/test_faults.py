@@ -466,7 +466,7 @@ class Bomb:
 def test_fault_18_nothing_planted_is_unpickled(
     cache: Any, bare: Flask, stock_files: Any, monkeypatch: Any, way: str, signed: bool
 ) -> None:
-    """Values are pickles: whoever can write to the backend runs code in the app."""
+    """Values are pickles: write access to the backend means running code in the app."""
     app = Flask("stranger")
     app.config.from_mapping({**bare.config, "SECRET_KEY": "guessed"})
     stranger = Cache(app)

@@ -1,4 +1,4 @@
-"""Of callers that miss a key at once one computes; what changes meanwhile is never served old."""
+"""Single flight: of several callers that miss a key one computes; nobody gets a dropped value."""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -48,7 +48,6 @@ class Failing(SimpleCache):
     """A backend that fails with `fault` while it is set, and notes each operation in `asked`."""
 
     fault: ClassVar[Exception | None] = None
-    shared = True  # so that commands try to reach it
     asked: ClassVar[list[str]] = []
     #: The breaker's changes: "open" or "closed".
     breaker: ClassVar[list[str]] = []

@@ -1,4 +1,4 @@
-"""Monitoring of a backend in the memory of one process, out of reach for commands."""
+"""Monitoring of a backend in the memory of one process, which no command can see."""
 
 from typing import Any
 
@@ -43,6 +43,8 @@ def test_size_and_evictions_follow_what_is_stored(settings: dict[str, Any]) -> N
         assert grown("cache_evictions_total") == {(): 3}
         app_cache.delete("k5")
         assert size() == 2
+        app_cache.delete_many("k4")
+        assert size() == 1
         app_cache.clear()
         assert size() == 0
         assert grown("cache_evictions_total") == {(): 3}

@@ -48,8 +48,8 @@ def served(app: Flask) -> Iterator[str]:
 
 
 def look_up(name: str) -> None:
-    """Let a cache of this name have had three hits, one of them stale, and a miss."""
-    for result in ("hit", "hit", "stale", "miss"):
+    """Let a cache of this name have had four hits, one of them stale, and a miss."""
+    for result in ("hit", "hit", "hit", "stale", "miss"):
         events.lookup(name, result, 0.0005)
     events.load(name, "stored", 0.25)
 
@@ -64,7 +64,7 @@ def test_stats_is_a_table_for_people(app: Flask) -> None:
     titles, *rows = done.stdout.splitlines()
     assert " ".join(titles.split()) == "cache hits stale misses hit rate a hit a miss saved"
     (row,) = [row for row in rows if row.startswith("tabulated ")]
-    assert " ".join(row.split()) == "tabulated 2 1 1 75.0% 500 us 250.0 ms 748.5 ms"
+    assert " ".join(row.split()) == "tabulated 3 1 1 80.0% 500 us 250.0 ms 998.0 ms"
     assert len(row) == len(titles)
     assert "--url" in done.stderr  # a server's numbers would be elsewhere
 
@@ -80,7 +80,7 @@ def test_stats_is_json_for_scripts(app: Flask) -> None:
     done = run(app, "stats", "--json")
     assert done.exit_code == 0
     (one,) = [one for one in json.loads(done.stdout)["caches"] if one["name"] == "scripted"]
-    assert (one["hits"], one["stale"], one["misses"], one["hit_rate"]) == (2, 1, 1, 0.75)
+    assert (one["hits"], one["stale"], one["misses"], one["hit_rate"]) == (3, 1, 1, 0.8)
 
 
 @pytest.mark.parametrize("change", [{"DEBUG": True}, {"MONITORING_PASSWORD": "pässwörd: 密"}])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from flask_caching.backends import SimpleCache
 
 from shop import create_app
 from shop.caching import cache as app_cache
@@ -296,10 +297,10 @@ def cache_of(app: Flask, name: str) -> dict[str, Any]:
 
 
 def test_the_report_says_what_hits_cost_and_save(app: Flask) -> None:
-    # Timed are the second hit and the second old value: the first may open a connection.
-    looked = (("hit", 8.0), ("hit", 0.25), ("stale", 8.0), ("stale", 0.75), ("miss", 9.0))
-    for result, seconds in looked:
-        events.lookup("a cache", result, seconds)
+    # The second hit and the second old value are timed: the first may open a connection.
+    for result, times in {"hit": (8, 0.25, 8), "stale": (8, 0.75, 8), "miss": (9, 9)}.items():
+        for seconds in times:
+            events.lookup("a cache", result, seconds)
     for seconds in (1.0, 2.0):
         events.load("a cache", "stored", seconds)
     events.load("a cache", "status 404", 3.0)
@@ -307,20 +308,20 @@ def test_the_report_says_what_hits_cost_and_save(app: Flask) -> None:
     events.bypass("a cache", "session")
     assert cache_of(app, "a cache") == {
         "name": "a cache",
-        "hits": 2,
-        "stale": 2,
-        "misses": 1,
-        "hit_rate": 0.8,
+        "hits": 3,
+        "stale": 3,
+        "misses": 2,
+        "hit_rate": 0.75,
         "hit_seconds": 0.5,
         "load_seconds": 2.0,
-        "saved_seconds": 4 * (2.0 - 0.5),
+        "saved_seconds": 6 * (2.0 - 0.5),
         "bypasses": {"session": 2, "status 404": 1},
     }
 
 
 def test_the_report_makes_nothing_up_where_nothing_is_known(app: Flask) -> None:
     events.bypass("bypassed", "session")
-    for _ in range(2):
+    for _ in range(3):
         events.lookup("hit only", "hit", 0.25)
     events.lookup("missed only", "miss", 0.25)
     events.load("missed only", "stored", 1.0)
@@ -335,7 +336,7 @@ def test_the_report_makes_nothing_up_where_nothing_is_known(app: Flask) -> None:
 
 
 def test_a_cache_that_costs_more_than_it_keeps_saves_nothing_and_no_less(app: Flask) -> None:
-    for _ in range(2):
+    for _ in range(3):
         events.lookup("costly", "hit", 0.5)
     events.load("costly", "stored", 0.25)
     assert cache_of(app, "costly")["saved_seconds"] == 0
@@ -369,3 +370,14 @@ def test_a_worker_does_not_count_in_files_that_another_user_has_left(
     # Not by its mode, since root may write every file.
     monkeypatch.setattr(os, "access", lambda path, mode: "counter_0.db" not in str(path))
     assert inside.slot(tmp_path) == 1
+
+
+class Silent(SimpleCache):
+    """A backend that processes share and that does not tell its size."""
+
+    shared = True
+
+
+def test_a_shared_backend_that_does_not_tell_its_size_is_scraped(settings: dict[str, Any]) -> None:
+    app = create_app(settings | {"CACHE_TYPE": f"{__name__}.Silent"})
+    assert ("cache_size", ()) not in scrape(app)

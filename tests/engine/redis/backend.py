@@ -18,5 +18,5 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def backend_settings(redis_url: str) -> dict[str, Any]:
     """Return the settings of an empty cache."""
-    # A loaded test machine may be slow; what is tested is not how long a caller waits.
+    # A loaded machine may be slow, and these tests are not about timeouts.
     return {"CACHE_REDIS_URL": redis_url, "CACHE_REDIS_TIMEOUT": 30.0}

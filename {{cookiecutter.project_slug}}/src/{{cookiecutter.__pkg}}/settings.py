@@ -39,27 +39,27 @@ class Settings(BaseSettings):
         validate_default=True,
     )
 
-    #: Development mode: never where strangers can reach it.
+    #: Development mode. Never use it where strangers can reach the app.
     DEBUG: bool = False
     #: Signs sessions and cached values; required in production.
     SECRET_KEY: str = Field(
         "", examples=["the output of: python -c 'import secrets; print(secrets.token_hex(32))'"]
     )
-    #: Former secret keys that still verify, with commas.
+    #: Former secret keys that still verify, separated by commas.
     SECRET_KEY_FALLBACKS: Annotated[list[str], NoDecode] = Field([], examples=["old-key,older-key"])
-    #: Opens /metrics and /cache/, by HTTP Basic; without it only DEBUG does.
+    #: Opens /metrics and /cache/ by HTTP Basic; without it they exist in debug mode only.
     MONITORING_PASSWORD: str = Field("", examples=["a long password"])
 {% include "settings/database.py" if cookiecutter.__database else [] ignore missing %}
 
-    #: The backend's class; Flask-Caching's names work too, NullCache to switch off.
+    #: The backend's class, or a name of Flask-Caching's; NullCache switches the cache off.
     CACHE_TYPE: str = Field(f"{backend.__name__}.Backend", pattern=r"^\w+(\.\w+)*$")
-    #: Seconds that an entry lives where none are given; 0 never expires.
+    #: Default timeout in seconds; 0 never expires.
     CACHE_DEFAULT_TIMEOUT: int = Field({{ cookiecutter.default_timeout }}, ge=0)
-    #: Begins every key, so that apps can share a cache. No colon, no space.
+    #: Begins every key, so that apps can share a cache. No colon or space.
     CACHE_KEY_PREFIX: str = Field(__package__ or "", pattern=r"^[^:\s]+$")
     #: Part of every key: a deploy that changes it starts with an empty cache.
     CACHE_VERSION: str = Field("1", pattern=r"^[\w.-]+$", examples=["2", "2026-11-23"])
-    #: A larger page is answered, not stored.
+    #: Maximum size of a page in bytes; larger ones are sent, not kept.
     CACHE_MAX_PAGE_BYTES: int = Field(1_000_000, ge=1)
     #: Send Flask-Caching's signals, such as cache_view_hit.
     CACHE_ENABLE_SIGNALS: bool = False

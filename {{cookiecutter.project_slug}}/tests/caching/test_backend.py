@@ -153,7 +153,7 @@ def test_clear_drops_the_entries_of_this_app_alone(cache: Cache, settings: Any) 
 def test_a_full_cache_makes_room_for_new_values(small_settings: dict[str, Any]) -> None:
     cache = Cache(bare_app(small_settings))
     for number in range(100):
-        assert cache.set(f"k{number}", "x" * 10_000)
+        assert cache.set(f"k{number}", "x" * 100_000)
         assert cache.has(f"k{number}")
     assert 0 < sum(cache.has(f"k{number}") for number in range(100)) < 100
 

@@ -99,6 +99,6 @@ def test_an_undelivered_drop_returns_false_and_clears_the_cache_before_its_next_
     Failing.fault = REFUSED
     for _ in range(before):
         frail.get("k")
-    assert not getattr(frail, drop)(*{"clear": "", "invalidate": "t"}.get(drop, "k"))
+    assert not getattr(frail, drop)(*{"clear": [], "invalidate": ["t"]}.get(drop, ["k"]))
     recover()
     assert frail.get_or_set("k", lambda: "new", tags=["t"]) == "new"

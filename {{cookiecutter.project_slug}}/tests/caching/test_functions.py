@@ -27,9 +27,6 @@ class Point:
     def __repr__(self) -> str:
         return "Point"
 
-    def times(self, factor: int) -> int:
-        return self.x * factor
-
 
 class Row(Point):
     """A class whose objects say what tells them apart, and cannot be pickled."""
@@ -71,10 +68,6 @@ def test_different_arguments_do_not_share_a_result(cache: Cache, decorator: str)
 def test_functions_do_not_share_a_result(cache: Cache) -> None:
     functions: list[Any] = [abs, hex]
     assert [cache.memoize()(function)(7) for function in functions] == [7, "0x7"]
-
-
-def test_the_object_of_a_bound_method_is_an_argument(cache: Cache) -> None:
-    assert [cache.memoize()(Point(x).times)(10) for x in (1, 2, 1)] == [10, 20, 10]
 
 
 def test_an_argument_that_cannot_be_pickled_is_an_error(cache: Cache) -> None:
@@ -133,7 +126,7 @@ def test_a_result_that_depends_on_the_session_is_not_kept(cache: Cache, bare: Fl
 
 
 def test_a_memoized_function_is_dropped_call_by_call_or_as_a_whole(cache: Cache) -> None:
-    call, other = cache.memoize()(fresh), cache.memoize()(Point(2).times)
+    call, other = cache.memoize()(fresh), cache.memoize()(lambda n: next(numbers))
     before = call(1), call(2), other(3)
     cache.delete_memoized(call, 1)
     after = call(1), call(2), other(3)
@@ -199,5 +192,5 @@ def test_nothing_is_returned_after_timeout_and_stale(cache: Cache, clock: Clock)
 def test_a_drop_beats_stale(cache: Cache, clock: Clock, drop: str) -> None:
     cache.get_or_set("k", lambda: "old", timeout=10, stale=30, tags=["t"])
     clock.forward(15)
-    getattr(cache, drop)(*{"delete": "k", "clear": "", "invalidate": "t"}[drop])
+    getattr(cache, drop)(*{"delete": ["k"], "clear": [], "invalidate": ["t"]}[drop])
     assert cache.get_or_set("k", lambda: "new", timeout=10, stale=30, tags=["t"]) == "new"

@@ -74,7 +74,10 @@ def test_clear_asks_first_and_ping_shows_the_version(
 
 
 @pytest.mark.parametrize("command", [["clear", "--yes"], ["invalidate", "t"]])
-def test_a_drop_that_fails_is_an_error(bare: Flask, failing_type: str, command: list[str]) -> None:
+def test_a_drop_that_fails_is_an_error(
+    bare: Flask, failing_type: str, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Failing, "shared", True, raising=False)  # so that a command may reach it
     app = monitor(bare, CACHE_TYPE=failing_type)
     Failing.fault = ConnectionError("refused")
     done = run(app, *command)

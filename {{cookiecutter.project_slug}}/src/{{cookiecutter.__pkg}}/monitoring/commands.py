@@ -1,7 +1,7 @@
 """`flask cache`: the cache's numbers and its maintenance, for people and scripts.
 
 Exit codes: 0 done; 1 the backend or the server is unavailable, or you said no; 2 wrong usage or
-settings; 3 the numbers or entries are in other processes, where no command can see them.
+settings; 3 the numbers or entries are in the memory of other processes.
 """
 
 import json
@@ -24,7 +24,7 @@ cache_group = AppGroup("cache", help="Look after the cache.")
 
 
 class ElsewhereError(click.ClickException):
-    """The numbers or entries are in other processes."""
+    """The numbers or entries are in the memory of other processes."""
 
     exit_code = 3
 
@@ -98,9 +98,8 @@ def _ask(url: str) -> dict[str, Any]:
     except (OSError, HTTPException, ValueError) as error:
         if isinstance(error, HTTPError):
             error.close()
-        reason = f"{url} does not show its numbers: {error}."
         hint = "Is it in debug mode, or its FLASK_MONITORING_PASSWORD the same as here?"
-        raise click.ClickException(f"{reason} {hint}") from error
+        raise click.ClickException(f"{url} does not show its numbers: {error}. {hint}") from error
     return numbers
 
 
@@ -140,5 +139,5 @@ def ping() -> None:
         address, version = backend.ping()
     except Exception as error:  # any that its engine raises
         raise click.ClickException(f"The cache's backend is unavailable: {error}") from error
-    took = time.perf_counter() - began
-    click.echo(f"{address} answered in {1e3 * took:.1f} ms: {version}")
+    took = 1000 * (time.perf_counter() - began)
+    click.echo(f"{address} answered in {took:.1f} ms: {version}")

@@ -33,17 +33,19 @@ def init_app(app: Flask) -> None:
     if not getattr(backend, "shared", True):  # Flask-Caching's backends do not count theirs
         with _lock:
             _memory, _evicted = backend, 0
-        _count()
+        _count("")
         events.operation.subscribe(_count)
 
 
-@functools.cache  # once and not at import, since a shared backend has no use for them
+@functools.cache  # not made at import, since a shared backend does not use them
 def _metrics() -> tuple[Gauge, Counter]:
     return Gauge(*_SIZE, multiprocess_mode="livesum"), Counter(*_EVICTIONS)
 
 
-def _count(*_: object) -> None:
+def _count(operation: str, *_: object) -> None:
     global _evicted
+    if operation.startswith("get"):
+        return
     size, evictions = _metrics()
     with _lock:
         entries, evicted = _memory.usage()
@@ -53,9 +55,9 @@ def _count(*_: object) -> None:
 
 
 def collect() -> Iterable[Metric]:
-    """Ask the shared backend of the current app; yield nothing if it is unavailable."""
+    """Ask a shared backend; yield nothing if it cannot tell or is unavailable."""
     backend = current_app.extensions["cache"][cache]
-    found = backend.usage() if getattr(backend, "shared", False) else None
-    if found is not None:
+    ask = getattr(backend, "shared", False) and getattr(backend, "usage", None)
+    if found := ask and ask():
         yield GaugeMetricFamily(*_SIZE, found[0])
         yield CounterMetricFamily(*_EVICTIONS, found[1])

@@ -73,6 +73,6 @@ def readyz() -> dict[str, str]:
     if hasattr(backend, "ping"):
         answers = backend.ping() is not None
     else:  # one of Flask-Caching's: if it fails three times the breaker opens
-        backend.has("readyz")
+        backend.get("readyz")
         answers = not backend.is_open
     return {"status": "ok" if answers else "degraded", "cache": "ok" if answers else "unavailable"}

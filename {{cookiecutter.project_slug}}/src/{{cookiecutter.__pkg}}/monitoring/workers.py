@@ -9,6 +9,7 @@ which the kernel frees when the process ends, however it ends.
 Import this before anything that makes metrics.
 """
 
+import functools
 import inspect
 import itertools
 import os
@@ -31,7 +32,8 @@ class Slots:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._own = self._owner = -1
+        #: Returns the slot of this process, which it takes when it is first asked.
+        self.own = functools.cache(self._take_lowest)
         self.lock: Any = None  # prometheus_client's, held while it counts
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -43,12 +45,8 @@ class Slots:
                 "user may make and write, such as /tmp/metrics"
             ) from error
 
-    def own(self) -> int:
-        """Return the slot of this process; prometheus_client asks for it whenever it counts."""
-        if self._owner != os.getpid():  # after a fork too: locks are not inherited
-            free = (slot for slot in itertools.count() if self._writable(slot))
-            self._own, self._owner = next(filter(self._take, free)), os.getpid()
-        return self._own
+    def _take_lowest(self) -> int:
+        return next(n for n in itertools.count() if self._writable(n) and self._take(n))
 
     def _writable(self, slot: int) -> bool:
         """Tell whether we may write the slot's files: another user's command may have left some."""
@@ -86,7 +84,8 @@ if sys.platform != "win32" and os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
     slots = Slots(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).absolute())
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(slots.folder)  # read again for each new file
     values.ValueClass = values.MultiProcessValue(slots.own)
-    slots.lock = inspect.getclosurevars(values.ValueClass.inc).nonlocals["lock"]
-    # Held during a fork: a child that inherits it locked by another thread would wait forever.
-    before, after = slots.lock.acquire, slots.lock.release
-    os.register_at_fork(before=before, after_in_parent=after, after_in_child=after)
+    lock = slots.lock = inspect.getclosurevars(values.ValueClass.inc).nonlocals["lock"]
+    # A child needs a slot of its own, and has no other thread that could release the lock.
+    os.register_at_fork(before=lock.acquire, after_in_parent=lock.release)
+    os.register_at_fork(after_in_child=lock.release)
+    os.register_at_fork(after_in_child=slots.own.cache_clear)

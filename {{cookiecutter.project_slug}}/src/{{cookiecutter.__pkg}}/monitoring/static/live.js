@@ -162,39 +162,27 @@ function drawCharts() {
 // ---- The warnings: when, a title, an explanation, and causes or remedies ----
 
 const warnings = () => [
-  [
-    stats.breaker_open,
-    "The breaker is open",
+  [stats.breaker_open, "The breaker is open",
     "The cache's backend fails, and at least one process of the app does not use it. Its look-ups are misses and " +
       "nothing is stored; the app serves, but slower. The backend is tried again every second. Usual causes:",
     "the server is down or unreachable",
     "the settings have a wrong address or password",
-    "the timeout in the settings is too short for the network",
-  ],
-  [
-    opened.errors && !stats.breaker_open,
-    "Operations of the backend have failed since the page was opened",
+    "the timeout in the settings is too short for the network"],
+  [opened.errors && !stats.breaker_open, "Operations of the backend have failed since the page was opened",
     "The log of the app names the errors. Usual causes:",
     "the backend was restarted, or unreachable for a moment",
     "the backend is full and refuses to store",
-    "a value cannot be pickled",
-  ],
-  [
-    opened.evictions,
-    "Entries have been evicted since the page was opened",
+    "a value cannot be pickled"],
+  [opened.evictions, "Entries have been evicted since the page was opened",
     "There was no room to keep them until they expired. Usual remedies:",
     "raise the limit of entries, or of the memory that the cache's server may use",
     "shorten the timeouts of entries that are rarely used",
-    "store less: fewer query parameters in the keys, smaller values",
-  ],
-  [
-    opened.corrupt,
-    "Stored values were corrupt since the page was opened",
+    "store less: fewer query parameters in the keys, smaller values"],
+  [opened.corrupt, "Stored values were corrupt since the page was opened",
     "They did not verify or could not be read, and were computed again. Usual causes:",
     "they were stored with another secret key",
     "a deploy changed the classes of stored values",
-    "another program writes under the same keys",
-  ],
+    "another program writes under the same keys"],
   ...stats.caches.flatMap(warningsOf),
 ].filter(([holds]) => holds);
 
@@ -202,32 +190,25 @@ function warningsOf({ name, hit_seconds: hit, load_seconds: load }) {
   // Since the page was opened, once there were enough look-ups.
   const counts = opened[`asked ${name}`] >= ENOUGH ? opened : counters;
   const [hits, asked, bypasses] = ["hits", "asked", "bypasses"].map((kind) => counts[`${kind} ${name}`]);
+  const poor = asked >= ENOUGH && hits / asked < POOR && !stats.breaker_open;
+  // Only one hit in 32 is timed, and the first is slow.
+  const slow = counters[`hits ${name}`] >= 10 * ENOUGH && hit !== null && load !== null && hit >= load;
   return [
-    [
-      asked >= ENOUGH && hits / asked < POOR && !stats.breaker_open,
-      `The hit rate of ${name} is poor`,
+    [poor, `The hit rate of ${name} is poor`,
       "Most of its look-ups are misses. Usual causes:",
       "its timeout is shorter than the time between two requests for the same entry",
       "its keys are too fine: name the query parameters that matter with query=(...)",
       "its answers are not stored or its requests are private: see the reasons under Bypasses",
       "its entries are evicted, or invalidated too often",
-      "the app has just started, or the breaker was open",
-    ],
-    [
-      bypasses >= ENOUGH && bypasses > asked,
-      `Most calls bypass ${name}`,
+      "the app has just started, or the breaker was open"],
+    [bypasses >= ENOUGH && bypasses > asked, `Most calls bypass ${name}`,
       "They are neither served from the cache nor stored. The reasons are under Bypasses:",
       "session, cookie, authorization: the request is private, and its answer may be for one user only",
-      "unless: a condition in the code",
-    ],
-    [
-      // Only one hit in 32 is timed, and the first is slow.
-      counters[`hits ${name}`] >= 10 * ENOUGH && hit !== null && load !== null && hit >= load,
-      `${name} saves no time`,
+      "unless: a condition in the code"],
+    [slow, `${name} saves no time`,
       "A hit costs as much as a miss, or more. Usual causes:",
       "its values are cheap to compute and need no cache",
-      "the backend is slow, or far away",
-    ],
+      "the backend is slow, or far away"],
   ];
 }
 
@@ -290,16 +271,14 @@ function showTable() {
   byId("empty").hidden = caches.length > 0;
 }
 
-// Sorts names from the first, numbers from the largest; the same column once more, in reverse.
-function sortBy(index) {
-  descending = index === sortedBy ? !descending : index > 0;
-  sortedBy = index;
-  if (stats) showTable();
-}
-
 COLUMNS.forEach(([title], index) => {
   const button = html("button", { type: "button" }, title);
-  button.addEventListener("click", () => sortBy(index));
+  button.addEventListener("click", () => {
+    // Names from the first, numbers from the largest; once more in reverse.
+    descending = index === sortedBy ? !descending : index > 0;
+    sortedBy = index;
+    if (stats) showTable();
+  });
   document.querySelector("thead tr").append(html("th", { scope: "col" }, button));
 });
 
@@ -318,16 +297,12 @@ async function ask() {
 }
 
 async function update() {
-  let answer;
-  try {
-    answer = await ask();
-  } catch (error) {
+  const answer = await ask().catch((error) => {
     const known = { TimeoutError: `no answer in ${TIMEOUT / 1000} seconds`, TypeError: "the server does not answer" };
     const why = known[error.name] ?? error.message;
     if (!paused) say("status", `Warning: no new numbers, ${why}. The numbers shown are old. Trying again.`);
-    return;
-  }
-  if (paused) return; // meanwhile
+  });
+  if (!answer || paused) return;
   remember(answer);
   document.title = `Cache of ${stats.app}`;
   write(document.querySelector("h1"), document.title);
