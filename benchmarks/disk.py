@@ -21,9 +21,9 @@ def measure(projects: Projects) -> list[Row]:
 
 def compare(folder: Path) -> list[Row]:
     """Fill both in `folder`, then set fresh keys and get some that are there."""
-    caching = import_module("shop.caching.backend")
-    signer = import_module("shop.caching.signing").Signer(["a secret"])
-    ours = caching.Backend(folder / "ours", "shop:1:", signer, threshold=THRESHOLD)
+    backend = import_module("shop.caching.backend").Backend
+    codec = import_module("shop.caching.codec").Codec  # which signs values
+    ours = codec(backend(folder / "ours", "shop:1:", threshold=THRESHOLD), "shop:1:", ["a secret"])
     stock = FileSystemCache(str(folder / "stock"), threshold=THRESHOLD)
     # Ours evicts 50 at once when it is full, so a round holds several of these.
     our_set, stock_set = alternate(_sets(ours, 600), _sets(stock, 6), rounds=15)

@@ -86,7 +86,8 @@ class Engine(flask_caching.Cache):
         """
         keys = names + tags
         stored = backend.get_many(*keys) if len(keys) > 1 else map(backend.get, keys)
-        now, found, further = self.clock(), dict[str, Entry | None](), set[str]()
+        found: dict[str, Entry | None] = {}
+        now, further = self.clock(), set(tags)
         for key, one in zip(keys, stored, strict=True):
             entry = Entry(one, now) if bare and one is not None else None
             if type(one) is tuple:  # of another length if another release stored it
