@@ -23,6 +23,7 @@ test: .venv/installed lint ## Run the whole suite
 proof: .venv/installed ## Run what takes too long for every day
 	@$(BIN)/python -m tests.servers
 	$(BIN)/python -m tests.rules
+	TEST_KEYS=1_000_000 $(BIN)/pytest -q tests/engine/memory --backend=memory
 
 rules: .venv/installed ## Break rules of the README in a project: its own tests must notice (RULES="lru 3")
 	@$(BIN)/python -m tests.rules $(RULES)
