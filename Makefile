@@ -3,7 +3,7 @@ PORT ?= 5000
 OUT ?= ..
 BIN := .venv/bin
 
-.PHONY: help demo new test proof rules size mutants bench lint clean
+.PHONY: help demo new test proof rules size mutants bench pictures lint clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -36,6 +36,9 @@ mutants: .venv/installed ## Break the engine in 60 small ways and see which test
 
 bench: .venv/installed ## Measure generated projects beside stock Flask-Caching
 	@$(BIN)/python -m benchmarks
+
+pictures: .venv/installed ## Draw the pictures of the README anew
+	@$(BIN)/python -m tests.pictures
 
 lint: .venv/installed
 	@$(BIN)/ruff check -q hooks tests benchmarks

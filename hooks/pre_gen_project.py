@@ -96,12 +96,30 @@ def problems() -> list[tuple[str, str, str]]:
     backends = list(ANSWERS["_backends"])
     if ANSWERS["cache_backend"] not in backends:
         found.append(("cache_backend", f"it is not one of {', '.join(backends)}", backends[0]))
-    for question, answer in ANSWERS.items():
-        if question.startswith("route_") and not isinstance(answer, bool):
-            found.append((question, "it is neither yes nor no", "yes"))
+    answers = {name: str(ANSWERS[f"route_{name}"]).strip().lower() for name in ANSWERS["_routes"]}
+    for name, answer in answers.items():
+        # Before Cookiecutter 2.7, an answer on the command line stays text, such as "no".
+        if answer not in ANSWERS["_yes"] + ANSWERS["_no"]:
+            found.append((f"route_{name}", "it is neither yes nor no", "yes"))
+    # Cookiecutter derives these from the answers, but takes them from a replayed file as they are.
+    routes = [name for name, answer in answers.items() if answer in ANSWERS["_yes"]]
+    derived = {"__pkg": [slug], "__routes": routes, f"__{ANSWERS['cache_backend']}": ["yes"]}
+    for name, words in derived.items():
+        if not found and sorted(ANSWERS[name].split()) != sorted(words):
+            problem = f"it should be {' '.join(words)!r}, which follows from the answers"
+            found.append((name, problem, "the answers on the command line, without --replay"))
     return found
 
 
+# Cookiecutter removes this from the answers since 2.2, the first version that knows labels.
+if "__prompts__" in ANSWERS:
+    print(
+        "Nothing was generated. This template needs Cookiecutter 2.2 or later: older versions do\n"
+        "not find its folder templates/. What works: pip install --upgrade 'cookiecutter>=2.2',\n"
+        "or uvx cookiecutter\n\nThe lines below are from Cookiecutter.",
+        file=sys.stderr,
+    )
+    sys.exit(1)
 if found := problems():
     print("Nothing was generated. These answers cannot be used:\n", file=sys.stderr)
     for question, problem, works in found:

@@ -37,15 +37,26 @@ def redis_server() -> str | None:
     return find("Redis")
 
 
+def as_root() -> list[str] | None:
+    """Return the beginning of a command that root runs, None if that would need a password."""
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        return []
+    sudo = ["sudo", "-n"]
+    if shutil.which("sudo") and not subprocess.run([*sudo, "true"], capture_output=True).returncode:
+        return sudo
+    return None
+
+
 def install_with_apt(*packages: str) -> None:
-    """Install Debian packages, where this is Debian and we are root."""
-    if hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get"):
-        # Keep the package from starting a server, which we could not stop.
-        quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-        for command in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
-            subprocess.run(
-                ["apt-get", "-qq", *command], check=False, stdout=subprocess.DEVNULL, env=quiet
-            )
+    """Install Debian packages, where this is Debian and we may."""
+    root = as_root()
+    if root is None or not shutil.which("apt-get"):
+        return
+    # Keep the package from starting a server, which we could not stop.
+    apt = [*root, "env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", "-qq"]
+    print("Installing", *packages, "with apt-get")
+    for command in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
+        subprocess.run([*apt, *command], check=False, stdout=subprocess.DEVNULL)
 
 
 def main() -> int:
@@ -60,7 +71,7 @@ def main() -> int:
         else:
             print(
                 f"{name} is missing, and the tests use the real one. Install it: "
-                f"apt-get install {package}, or {ELSEWHERE[name]}.",
+                f"sudo apt-get install {package}, or {ELSEWHERE[name]}.",
                 file=sys.stderr,
             )
     return 1 if any(find(name) is None for name in NEEDED) else 0

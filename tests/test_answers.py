@@ -131,6 +131,7 @@ def test_a_replayed_answer_that_is_no_choice_is_refused(
 ) -> None:
     """Cookiecutter does not check the choices of replayed answers."""
     private = {name: value for name, value in QUESTIONS.items() if name.startswith("_")}
+    del private["__prompts__"]  # as Cookiecutter does
     replay = tmp_path / "replay.json"
     answers = FINE | {"cache_backend": "carrier-pigeon", "route_user": "maybe"}
     replay.write_text(json.dumps({"cookiecutter": private | answers}))

@@ -141,16 +141,3 @@ def test_make_of_a_project_lists_its_targets(bake: Callable[..., object]) -> Non
     project = bake(**Answers("memory", ()).context).project_path  # type: ignore[attr-defined]
     done = subprocess.run(["make"], cwd=project, capture_output=True, text=True, check=True)
     assert {line.split()[0] for line in done.stdout.splitlines()} >= {"run", "serve", "test"}
-
-
-def test_a_missing_server_is_named_with_how_to_get_it(tmp_path: Path) -> None:
-    script = (
-        "import importlib.util, shutil, tests.servers as s\n"
-        "shutil.which = importlib.util.find_spec = lambda name: None\n"
-        "raise SystemExit(s.main())"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    assert "apt-get install redis-server" in done.stderr
