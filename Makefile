@@ -22,6 +22,7 @@ test: .venv/installed lint ## Run the whole suite
 
 proof: .venv/installed ## Run what takes too long for every day
 	@$(BIN)/python -m tests.servers
+	$(BIN)/pytest -n 2 -q -m proof
 	$(BIN)/python -m tests.rules
 
 rules: .venv/installed ## Break rules of the README in a project: its own tests must notice (RULES="lru 3")
