@@ -27,8 +27,9 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
 
 def register_blueprints(app: Flask) -> None:
     """Register the blueprint called `bp` of each module here and in `routes` that has one."""
-    for package in (__name__, f"{__name__}.routes"):
-        for name in find_modules(package):
-            bp = getattr(import_module(name), "bp", None)
-            if isinstance(bp, Blueprint):
-                app.register_blueprint(bp)
+    packages = (__name__, f"{__name__}.routes")
+    names = [name for package in packages for name in find_modules(package, include_packages=True)]
+    for module in list(map(import_module, names)):  # all first: a module may add to another's
+        bp = getattr(module, "bp", None)
+        if isinstance(bp, Blueprint) and bp not in app.blueprints.values():
+            app.register_blueprint(bp)

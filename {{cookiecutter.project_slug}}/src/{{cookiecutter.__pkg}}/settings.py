@@ -19,10 +19,7 @@ PREFIX = "FLASK_"
 
 
 class SettingsError(ClickException):
-    """Settings that cannot be used; the message names each, and a value that works.
-
-    Commands show it as their error, without a traceback.
-    """
+    """Settings that cannot be used. Commands show each, with a value that works."""
 
     exit_code = 2
 
@@ -118,9 +115,8 @@ def load(config: Mapping[str, Any] | None = None) -> dict[str, Any]:
     Raises SettingsError that names every setting that cannot be used.
     """
     config = dict(config or {})
-    declared = {name: config.pop(name) for name in Settings.model_fields if name in config}
     try:
-        return Settings(**declared).model_dump() | config
+        return config | Settings(**config).model_dump()
     except ValidationError as error:
         problems = [_explain(problem) for problem in error.errors()]
         raise SettingsError("\n".join(["Settings that cannot be used:", *problems])) from None

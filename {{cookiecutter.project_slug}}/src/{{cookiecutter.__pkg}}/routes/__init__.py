@@ -1,1 +1,1 @@
-"""The routes: each module here that has a blueprint called `bp` is registered."""
+"""The routes: a module or package here that has a blueprint called `bp` is registered."""
