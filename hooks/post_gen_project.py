@@ -7,6 +7,6 @@ server = "{{ cookiecutter._backends[cookiecutter.cache_backend].server }}"
 print(f"\n{slug} is ready. Its README.md has the details. To start:\n\n    cd {slug}")
 if server:
     print(f"    {server}    # in another terminal, unless it is running")
-print("    make run        # installs into .venv, then http://127.0.0.1:5000 and /cache/")
+print("    make run        # installs into .venv, then serves http://127.0.0.1:5000{{ cookiecutter.__page or '/cache/' }}")
 print("    make test       # {{ cookiecutter._backends[cookiecutter.cache_backend].test_note }}")
 print("    make serve      # as in production\n")
