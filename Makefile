@@ -1,6 +1,7 @@
 PYTHON ?= python3
 PORT ?= 5000
 OUT ?= ..
+export OUT
 BIN := .venv/bin
 
 .PHONY: help demo new test proof rules size mutants bench lint clean
@@ -13,8 +14,7 @@ demo: .venv/installed ## Generate a project with the default answers and start i
 	@$(MAKE) --no-print-directory -C build/demo/my_cached_app run PORT=$(PORT) PYTHON=$(PYTHON)
 
 new: .venv/installed ## Ask the questions and generate a project (into OUT=.., passing on ARGS="--no-input ...")
-	@$(BIN)/cookiecutter -o $(OUT) . $(ARGS)
-	@echo "It is in $(abspath $(OUT))"
+	@case "$$OUT" in "~" | "~/"*) OUT="$$HOME$${OUT#"~"}" ;; esac; $(BIN)/cookiecutter -o "$$OUT" . $(ARGS)
 
 test: .venv/installed lint ## Run the whole suite
 	@$(BIN)/python -m tests.servers
@@ -46,9 +46,20 @@ lint: .venv/installed
 clean: ## Remove everything that the other targets created
 	rm -rf .venv build
 
+# If PYTHON is given and .venv has another one, .venv is made anew.
+ifeq ($(origin PYTHON),command line)
+OTHER := $(if $(filter-out $(shell $(BIN)/python -V 2>&1; :),$(shell $(PYTHON) -V 2>&1; :)),yes)
+endif
+.PHONY: $(if $(OTHER),.venv/installed)
+
+right = $(1) -c 'import $(2), sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+usable = $(if $(OTHER),false,$(call right,$(BIN)/python,pip))
+
 .venv/installed: requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.13")'
-	@$(PYTHON) -m venv .venv
+	@$(usable) || $(call right,$(PYTHON),ensurepip) || { echo "$(PYTHON) is not Python 3.11 or later \
+	with venv, which the template needs (on Debian: apt install python3-venv). To use another \
+	Python: make PYTHON=python3.13 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(usable) || $(PYTHON) -m venv --clear .venv
 	@echo "Installing the template's tools into .venv"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.txt
 	@touch $@
