@@ -22,6 +22,7 @@ test: .venv/installed lint ## Run the whole suite
 
 proof: .venv/installed ## Run what takes too long for every day
 	@$(BIN)/python -m tests.servers
+	$(BIN)/pytest -n 2 -q -m proof
 	$(BIN)/python -m tests.rules
 	TEST_KEYS=1_000_000 $(BIN)/pytest -q tests/engine/memory --backend=memory
 

@@ -1,18 +1,21 @@
 """A newcomer's first steps: `make new`, then the commands of the project's README, as written."""
 
+import itertools
 import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from tests.baking import BACKENDS, ROOT, ROUTES, Answers
 from tests.servers import redis_server
@@ -26,21 +29,26 @@ CLEAN = {
 } | {"PATH": os.pathsep.join(p for p in os.environ["PATH"].split(os.pathsep) if ".venv" not in p)}
 
 
+#: How the README calls the columns of its table of commands, and the words that name a port.
+WAYS = {"make": "PORT={}", "pip": "--port {}", "uv": "--port {}"}
+
+
 @contextmanager
 def running(command: str, cwd: Path, **env: str) -> Iterator[None]:
-    """Run a shell command and its children for the duration of the block."""
+    """Run a command for the duration of the block; it ends its children when it is told to end."""
     process = subprocess.Popen(
-        ["bash", "-ec", command], cwd=cwd, env=CLEAN | env, start_new_session=True
+        ["bash", "-ec", f"exec {command}"], cwd=cwd, env=CLEAN | env, start_new_session=True
     )
     try:
         yield
+        process.terminate()
+        process.wait(60)
+        with pytest.raises(ProcessLookupError):
+            os.killpg(process.pid, 0)
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:  # a worker of the server was just starting
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        process.wait()
 
 
 def cache_status(url: str) -> str:
@@ -68,28 +76,83 @@ def server_for(backend: str, folder: Path) -> Iterator[dict[str, str]]:
 
         found = str(_binary.get_binary_path())
     port = free_port()
-    with running(f"exec {found} --bind 127.0.0.1 --port {port} --save '' >/dev/null", folder):
+    with running(f"{found} --bind 127.0.0.1 --port {port} --save '' >/dev/null", folder):
         yield redis_env(port)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+class Readme:
+    """The commands of a project's README, as written but for the port."""
+
+    def __init__(self, project: Path, way: str) -> None:
+        text = (project / "README.md").read_text()
+        first_screen, _, rest = text.partition("## Run it")
+        #: Commands that show that it works, and what they print.
+        self.proof = re.findall(r"^    (curl .*?) +# (.*)", first_screen, re.MULTILINE)
+        self.pip = re.findall(r"```sh\n(.*?)```", rest, re.DOTALL)[0]
+        self.serve = re.findall(r"^    (rm .*)\n    (.*granian.*)", rest, re.MULTILINE)[0]
+        rows = re.findall(r"^\| (`make .*?) \| (.*?) \| (.*?) \|$", rest, re.MULTILINE)
+        column = list(WAYS).index(way)
+        self._cells = {re.findall(r"`make (\w+)", row[0])[0]: row[column] for row in rows}
+        self.way = way
+
+    def commands(self, name: str) -> list[str]:
+        """Return the commands that do the same as `make` with this target."""
+        return re.findall(r"`(.*?)`", self._cells[name])
+
+    def served(self, port: int) -> str:
+        """Return the command that serves as in production."""
+        if self.way == "make":
+            return f"{self.commands('serve')[0]} PORT={port}"
+        empty, serve = (line.replace("5000", str(port)) for line in self.serve)
+        if self.way == "uv":
+            (granian,) = self.commands("serve")
+            serve = serve.replace("granian", granian, 1)
+        return f"bash -c '{empty}; export {serve.replace(' ', '; exec ', 1)}'"
+
+
+def ways() -> Iterator[ParameterSet]:
+    """Yield each backend with each way; all but one of each belong to `make proof`."""
+    for (i, backend), (j, way) in itertools.product(enumerate(BACKENDS), enumerate(WAYS)):
+        yield pytest.param(backend, way, marks=[] if i == j else pytest.mark.proof)
+
+
+@pytest.mark.parametrize(("backend", "way"), list(ways()))
 def test_the_readme_leads_from_nothing_to_a_cached_page(
-    backend: str, bake: Callable[..., object], tmp_path: Path
+    backend: str, way: str, bake: Callable[..., object], tmp_path: Path
 ) -> None:
-    """Install, test and serve in a new environment, which reveals missing dependencies too."""
+    """In a new environment, which reveals missing dependencies too."""
     result = bake(**Answers(backend, tuple(ROUTES)).context)
-    project = tmp_path / "project"
+    project, programs = tmp_path / "project", tmp_path / "bin"
     shutil.copytree(result.project_path, project)  # type: ignore[attr-defined]
-    readme = (project / "README.md").read_text().partition("## Run it")[2]
-    install, serve = re.findall(r"```sh\n(.*?)```", readme, re.DOTALL)[:2]
-    subprocess.run(["bash", "-ec", install], cwd=project, env=CLEAN, check=True)
-    port = free_port()
-    assert "--port 5000" in serve
-    serve = f". .venv/bin/activate; {serve.replace('--port 5000', f'--port {port}')}"
-    with server_for(backend, tmp_path) as env, running(serve, project, **env):
-        url = f"http://127.0.0.1:{port}/recent_posts"
-        assert "fwd=miss" in cache_status(url)
-        assert "hit" in cache_status(url)
+    readme, port = Readme(project, way), free_port()
+    programs.mkdir()
+    (programs / "uv").symlink_to(Path(sys.executable).parent / "uv")
+    path = {"PATH": f"{programs}{os.pathsep}{CLEAN['PATH']}"}
+    install = [readme.pip] if way == "pip" else readme.commands("prepare")
+    if way == "pip":
+        path["PATH"] = f"{project}/.venv/bin{os.pathsep}{path['PATH']}"  # for later commands
+    if way == "make":  # begin with what another Python left behind
+        (project / ".venv/bin").mkdir(parents=True)
+        (project / ".venv/bin/python").symlink_to("/bin/false")
+    for command in (*install, *readme.commands("test")):
+        subprocess.run(
+            ["bash", "-ec", f"umask 0; {command}"], cwd=project, env=CLEAN | path, check=True
+        )
+    assert stat.S_IMODE((project / ".env").stat().st_mode) == 0o600
+    run = f"{readme.commands('run')[0]} {WAYS[way].format(port)}"
+    with server_for(backend, tmp_path) as env:
+        env |= path
+        with running(run, project, **env):
+            cache_status(f"http://127.0.0.1:{port}/cache/stats")
+            for command, expected in readme.proof:
+                done = subprocess.run(
+                    command.replace("5000", str(port)).split(), capture_output=True, check=True
+                )
+                assert all(part in done.stdout.decode() for part in expected.split(", "))
+        with running(readme.served(port), project, **env):
+            url = f"http://127.0.0.1:{port}/recent_posts"
+            assert "fwd=miss" in cache_status(url)
+            assert "hit" in cache_status(url)
 
 
 def test_the_example_of_the_reference_sends_events_to_the_log(
@@ -116,7 +179,7 @@ def test_make_demo_starts_a_project_and_starts_it_again(tmp_path: Path) -> None:
     shutil.copytree(ROOT, root, ignore=shutil.ignore_patterns(".git", ".venv", "build"))
     (root / ".venv").symlink_to(ROOT / ".venv")
     for _ in range(2):
-        with running(f"exec make demo PORT={port}", root):
+        with running(f"make demo PORT={port}", root):
             assert cache_status(f"http://127.0.0.1:{port}/").startswith("my_cached_app; ")
             status, numbers = get(f"http://127.0.0.1:{port}/cache/stats", password=None)
             assert status == 200
@@ -125,15 +188,8 @@ def test_make_demo_starts_a_project_and_starts_it_again(tmp_path: Path) -> None:
 
 
 def test_make_new_passes_arguments_on(tmp_path: Path) -> None:
-    done = subprocess.run(
-        ["make", "new", f"OUT={tmp_path}", "ARGS=--no-input cache_backend=disk project_slug=kiosk"],
-        cwd=ROOT,
-        env=CLEAN,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "cd kiosk" in done.stdout
+    arguments = [f"OUT={tmp_path}", "ARGS=--no-input cache_backend=disk project_slug=kiosk"]
+    subprocess.run(["make", "new", *arguments], cwd=ROOT, env=CLEAN, check=True)
     assert "CACHE_DIR" in (tmp_path / "kiosk/src/kiosk/settings.py").read_text()
 
 
