@@ -190,8 +190,8 @@ def test_no_author_is_fine(bake: Callable[..., Any]) -> None:
 def test_the_next_steps_are_printed_for_this_project(
     backend: str, bake: Callable[..., Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    bake(**FINE | {"cache_backend": backend})
+    project = bake(**FINE | {"cache_backend": backend}).project_path
     printed = capfd.readouterr().out
-    assert "cd shop" in printed
+    assert f"cd {project}\n" in printed
     assert "make run" in printed
     assert ("redis-server" in printed) == (backend == "redis")

@@ -49,4 +49,4 @@ def test_without_its_examples_a_project_starts_lints_and_passes(
     make = subprocess.run(
         ["make", "-n", "run"], cwd=root, capture_output=True, text=True, check=True
     )
-    assert "init-db" not in make.stdout
+    assert "/user/1" not in make.stdout

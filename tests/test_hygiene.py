@@ -126,10 +126,10 @@ def test_what_is_declared_is_what_is_imported(
     answers: Answers, project: Callable[[Answers], Path]
 ) -> None:
     root = project(answers)
-    declared = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    declared = tomllib.loads((root / "pyproject.toml").read_text())
     runtime, dev = (
         {re.split("[<>=]", requirement)[0] for requirement in requirements}
-        for requirements in (declared["dependencies"], declared["optional-dependencies"]["dev"])
+        for requirements in (declared["project"]["dependencies"], declared["dependency-groups"]["dev"])
     )
     assert imported(root / "src") == runtime - {"granian"}
     assert imported(root / "tests") - runtime == dev - {"mypy", "ruff"}

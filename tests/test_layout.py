@@ -17,7 +17,7 @@ ALWAYS = """
     ops/prometheus/prometheus.yml ops/prometheus/rules.yml ops/prometheus/rules_test.yml
     ops/grafana/datasources/prometheus.yml
     ops/grafana/dashboards/provider.yml ops/grafana/dashboards/cache.json
-    src/shop/__init__.py src/shop/py.typed src/shop/settings.py
+    src/shop/__init__.py src/shop/prepare.py src/shop/py.typed src/shop/settings.py
     src/shop/caching/__init__.py src/shop/caching/backend.py src/shop/caching/cache.py
     src/shop/caching/codec.py src/shop/caching/events.py
     src/shop/caching/failsafe.py src/shop/caching/functions.py src/shop/caching/keys.py

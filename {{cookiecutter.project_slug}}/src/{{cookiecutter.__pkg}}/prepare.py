@@ -1,4 +1,4 @@
-"""Prepares a new copy of the project: `python -m {{ cookiecutter.project_slug }}.prepare`."""
+"""Prepares a copy: `python -m {{ cookiecutter.project_slug }}.prepare`."""
 
 import os
 import secrets
