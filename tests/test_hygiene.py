@@ -126,9 +126,10 @@ def test_what_is_declared_is_what_is_imported(
 ) -> None:
     root = project(answers)
     declared = tomllib.loads((root / "pyproject.toml").read_text())
+    needed = (declared["project"]["dependencies"], declared["dependency-groups"]["dev"])
     runtime, dev = (
         {re.split("[<>=]", requirement)[0] for requirement in requirements}
-        for requirements in (declared["project"]["dependencies"], declared["dependency-groups"]["dev"])
+        for requirements in needed
     )
     assert imported(root / "src") == runtime - {"granian"}
     assert imported(root / "tests") - runtime == dev - {"mypy", "ruff"}
