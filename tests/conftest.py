@@ -44,7 +44,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Print what was checked, as the last line.
 
     A test that runs the tests of a project records `combination`, if it has one, and `suite`, the
-    last line that pytest printed there.
+    last line that pytest printed there. One that does so on several Pythons records `python`, its
+    version.
     """
     terminal = config.pluginmanager.get_plugin("terminalreporter")
     if terminal is None:  # one of xdist's workers
@@ -52,6 +53,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     reports = terminal.stats.get("passed", []) + terminal.stats.get("failed", [])
     found = [pair for report in reports for pair in report.user_properties]
     combinations = {value for name, value in found if name == "combination"}
+    pythons = sorted({str(value) for name, value in found if name == "python"})
     suites = [str(value) for name, value in found if name == "suite"]
     if not suites:
         return
@@ -62,5 +64,5 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     skipped += len(terminal.stats.get("skipped", []))
     terminal.write_line(
         f"{len(combinations)} combinations baked, {len(suites)} suites of {passed:,} tests run, "
-        f"{skipped} tests skipped"
+        f"{skipped} tests skipped" + (f", on Python {', '.join(pythons)}" if pythons else "")
     )

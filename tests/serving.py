@@ -84,15 +84,17 @@ def redis_env(port: int) -> dict[str, str]:
 
 @contextmanager
 def make_serve(project: Path, workers: int, **env: str) -> Iterator[str]:
-    """Run `make serve` of a baked project, with this environment's packages; give its address.
+    """Run `make serve` of a baked project; give its address.
 
-    On a free port unless PORT is given. Ends all its processes, which are a session of their own.
+    On a free port, and with the programs of this environment, unless PORT or BIN is given. Ends all
+    its processes, which are a session of their own.
     """
     (project / ".venv").mkdir(exist_ok=True)
     (project / ".venv/installed").touch()  # newer than pyproject.toml: nothing is installed
     port = int(env.pop("PORT", free_port()))
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("FLASK_", "PYTEST_"))}
-    arguments = [f"BIN={Path(sys.executable).parent}", f"PORT={port}", f"WORKERS={workers}"]
+    programs = env.pop("BIN", str(Path(sys.executable).parent))
+    arguments = [f"BIN={programs}", f"PORT={port}", f"WORKERS={workers}"]
     process = subprocess.Popen(
         ["make", "serve", *arguments],
         cwd=project,
