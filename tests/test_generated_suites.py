@@ -1,4 +1,9 @@
-"""Every combination passes its own tests, against the real engine."""
+"""Every combination passes its own tests, against the real engine.
+
+The tests of the template's part are the same in many combinations, and so is the code that they
+test: it is compared, byte by byte, and they run where every route was chosen, none, or an extreme
+timeout.
+"""
 
 import os
 import subprocess
@@ -8,7 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.baking import EDGES, PRODUCT, SLUG, Answers, each
+from tests.baking import EDGES, EXTREMES, PRODUCT, ROUTES, SLUG, Answers, each, files
+
+TEMPLATES_TESTS = ("tests/caching/", "tests/monitoring/")
+#: All that those tests run.
+TEMPLATES_PART = (
+    *TEMPLATES_TESTS,
+    *("tests/conftest.py", "tests/backend.py", f"src/{SLUG}/__init__.py"),
+    *(f"src/{SLUG}/caching/", f"src/{SLUG}/monitoring/"),
+)
+
+
+def templates_part(project: Path) -> dict[str, bytes]:
+    """Return the files of the template's part of a project, with the tests of it."""
+    return {name: text for name, text in files(project).items() if name.startswith(TEMPLATES_PART)}
 
 
 @each(PRODUCT + EDGES)
@@ -19,8 +37,13 @@ def test_a_project_passes_its_own_tests(
     tmp_path: Path,
 ) -> None:
     root = project(answers)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    if answers not in EXTREMES + EDGES:
+        same = project(Answers(answers.backend, tuple(ROUTES)))
+        assert templates_part(root) == templates_part(same)
+        command += [f"--ignore={tests}" for tests in TEMPLATES_TESTS]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"],
+        command,
         cwd=root,
         env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
         # With temporary folders of its own: a run at the same time would clean up shared ones.

@@ -132,6 +132,7 @@ def check(root: Path, environment: Path) -> str:
     return done.stdout.splitlines()[-1]
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("backend", BACKENDS)
 @each_in_one_process(PYTHONS)
 def test_a_project_passes_its_checks_on_each_installed_python(
