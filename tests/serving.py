@@ -95,6 +95,8 @@ def make_serve(project: Path, workers: int, **env: str) -> Iterator[str]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("FLASK_", "PYTEST_"))}
     programs = env.pop("BIN", str(Path(sys.executable).parent))
     arguments = [f"BIN={programs}", f"PORT={port}", f"WORKERS={workers}"]
+    if (project / ".env").exists():  # from another start
+        arguments += ["--assume-old=prepare"]
     process = subprocess.Popen(
         ["make", "serve", *arguments],
         cwd=project,

@@ -63,6 +63,14 @@ def making(root: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
         process.wait()
 
 
+def answers(port: int) -> bool:
+    """Tell whether an app answers there."""
+    try:
+        return get(f"http://127.0.0.1:{port}/healthz", None)[0] == 200
+    except OSError:
+        return False
+
+
 def is_over(process: "subprocess.Popen[str]") -> bool:
     """Tell whether a process has ended, and with it all that it started."""
     if process.poll() is None:
@@ -102,7 +110,7 @@ def test_every_address_that_is_printed_answers(
     root, port = copy(routes=routes), free_port()
     first_screen = (root / "README.md").read_text().partition("## Run it")[0]
     with making(root, "run", f"PORT={port}") as process:
-        wait_until(lambda: listens(port), "the app listens")
+        wait_until(lambda: answers(port), "the app answers")
         for address in {*ADDRESS.findall(printed), *ADDRESS.findall(first_screen)}:
             assert get(address.replace(":5000", f":{port}"))[0] == 200, address
         os.kill(process.pid, signal.SIGTERM)
@@ -112,7 +120,7 @@ def test_every_address_that_is_printed_answers(
     assert f"http://127.0.0.1:{port}/cache/" in of_make
     assert len(of_make) == len(routes) + 1
     with making(root, "serve", f"PORT={port}") as process:
-        wait_until(lambda: listens(port), "the app listens")
+        wait_until(lambda: answers(port), "the app answers")
         for address in of_make:
             if not address.endswith("/cache/"):  # which needs a password here
                 assert get(address)[0] == 200, address
@@ -137,7 +145,8 @@ def test_the_end_of_make_is_the_end_of_the_server_and_its_workers(
 ) -> None:
     port = free_port()
     with making(copy("disk", ("hello",)), target, f"PORT={port}", "WORKERS=3") as process:
-        wait_until(lambda: listens(port), "the app listens")
+        # Werkzeug listens before it has its reloader's process in its care: wait for an answer.
+        wait_until(lambda: answers(port), "the app answers")
         if how == "Ctrl-C":
             os.killpg(process.pid, signal.SIGINT)
         else:
@@ -161,14 +170,14 @@ def test_a_port_that_cannot_be_used_is_named_with_one_that_can(
             assert "Traceback" not in done.stderr + done.stdout
             (free,) = re.findall(rf"Port {port} cannot .* A free one: PORT=(\d+)", done.stderr)
     with making(root, target, f"PORT={free}"):
-        wait_until(lambda: listens(int(free)), "the app listens")
+        wait_until(lambda: answers(int(free)), "the app answers")
 
 
 def test_the_server_logs_no_warning_that_nobody_explains(copy: Callable[..., Path]) -> None:
     port = free_port()
     # More workers than processors, and more threads: Granian warns of both.
     with making(copy("disk", ("hello",)), "serve", f"PORT={port}", "WORKERS=9") as process:
-        wait_until(lambda: listens(port), "the app listens")
+        wait_until(lambda: answers(port), "the app answers")
         os.kill(process.pid, signal.SIGTERM)
         assert "[WARN" not in process.communicate()[0]
 
