@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -197,6 +198,10 @@ def assert_wheel_is_complete(root: Path, environment: Path, folder: Path) -> Non
 
 
 def test_a_project_is_tested_on_the_same_pythons_as_the_template() -> None:
-    template, project = map(matrix, WORKFLOWS)
-    assert project == template
-    assert project == [f"3.{minor}" for minor in range(11, 11 + len(project))]
+    assert [matrix(workflow) for workflow in WORKFLOWS] == [SUPPORTED, SUPPORTED]
+
+
+def test_the_weekly_proof_has_every_python_and_runs_on_the_oldest() -> None:
+    weekly = yaml.safe_load(WORKFLOWS[0].read_text())["jobs"]["weekly"]["steps"]
+    (given,) = [step["with"] for step in weekly if "python-version" in step.get("with", {})]
+    assert given["python-version"].split() == [*SUPPORTED[1:], SUPPORTED[0]]
