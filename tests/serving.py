@@ -117,7 +117,7 @@ def make_serve(project: Path, workers: int, **env: str) -> Iterator[str]:
         with suppress(ProcessLookupError, PermissionError):  # a test may have ended it
             os.killpg(process.pid, signal.SIGTERM)
         try:
-            process.wait(30)
+            process.wait(60)
             wait_until(lambda: not listens(port), f"{SLUG} has stopped", 30)
         finally:
             with suppress(ProcessLookupError, PermissionError):

@@ -44,7 +44,7 @@ KINDS = {"counter", "gauge_livemax", "gauge_livesum", "histogram", "summary"}
 ENDPOINTS = {f"{route}.{route}" for route in ROUTES if route != "stats"}  # that one has no cache
 OPERATIONS = {
     *("get", "get_many", "has", "set", "set_many", "add", "inc", "dec", "delete", "delete_many"),
-    *("clear", "lease", "succeed", "store", "ping", "usage"),
+    *("clear", "lease", "replace", "store", "ping", "usage"),
 }
 #: What a user's requests say of her.
 ALICE: list[dict[str, str]] = [
