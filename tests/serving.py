@@ -114,8 +114,9 @@ def make_serve(project: Path, workers: int, **env: str) -> Iterator[str]:
         wait_until(lambda: listens(port), f"{SLUG} listens")
         yield f"http://127.0.0.1:{port}"
     finally:
-        with suppress(ProcessLookupError, PermissionError):  # a test may have ended it
-            os.killpg(process.pid, signal.SIGTERM)
+        # To make alone, which passes it on. To the whole session, Granian would be given two, and
+        # a second one just while it handles the first makes it hang.
+        process.terminate()
         try:
             process.wait(60)
             wait_until(lambda: not listens(port), f"{SLUG} has stopped", 30)
