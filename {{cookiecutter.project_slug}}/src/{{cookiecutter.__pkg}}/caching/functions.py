@@ -3,16 +3,15 @@
 import functools
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from flask import Request, current_app, has_request_context, request
-from flask.globals import request_ctx
 from flask_caching import signals, utils
 
-from . import keys
+from . import keys, rules
 from .look import Engine, Entry, Look, Outdated, Seconds, Timeout, seconds
 
 logger = logging.getLogger(__name__)
@@ -71,13 +70,18 @@ class Function:
                 value = look.entry.value
             else:
                 watch = not self.is_named and has_request_context()
-                with _watched() if watch else nullcontext(list[str]()) as seen:
+                context: Any = rules.current_context() if watch else None
+                watch = watch and hasattr(context.request, "reads")
+                refusal = None
+                with rules.computing(context) if watch else nullcontext(set[str]()) as reads:
                     value = self.call(args, kwargs)
                     if inspect.isgenerator(value):
                         value = utils.join_generator(value)
-                if self.response_filter and not self.response_filter(value):
-                    seen.append("response_filter")
-                look.store(value, seen[0] if seen else None)
+                if "session" in reads or any("cookie" in name.lower() for name in reads):
+                    refusal = "session" if "session" in reads else "cookie"
+                elif self.response_filter and not self.response_filter(value):
+                    refusal = "response_filter"
+                look.store(value, refusal)
         if self.cache.enable_signals:
             self.signal(look.entry is not None, key, args, kwargs)
         return value
@@ -170,24 +174,3 @@ class Function:
 def sorted_query(request: Request) -> tuple[tuple[str, str], ...]:
     """Return the query's parameters by name; the values of a repeated one keep their order."""
     return tuple(sorted(request.args.items(multi=True), key=lambda pair: pair[0]))
-
-
-@contextmanager
-def _watched() -> Iterator[list[str]]:
-    """Note in the list that the block read the session or the cookies of the request."""
-    seen: list[str] = []
-    session, values = request_ctx._session, request_ctx.request.__dict__
-    before, cookies = getattr(session, "accessed", False), values.pop("cookies", None)
-    if session is not None:
-        session.accessed = False
-    try:
-        yield seen
-    finally:
-        if session is not None and session.accessed:
-            seen.append("session")
-        elif "cookies" in values:
-            seen.append("cookie")
-        if session is not None:
-            session.accessed |= before
-        if cookies is not None:
-            values["cookies"] = cookies

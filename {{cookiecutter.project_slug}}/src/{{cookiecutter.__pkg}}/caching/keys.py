@@ -8,6 +8,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 
+class UnpicklableError(TypeError):
+    """A value that cannot be pickled, so that keys could not tell it from others."""
+
+
 def name_of(function: Callable[..., Any]) -> str:
     """Return the dotted name of a function or class, or of the one behind a partial or object."""
     while isinstance(function, functools.partial):
@@ -52,8 +56,8 @@ def pickled(value: Any, name: str = "") -> bytes:
     """Return a pickle of `value` that depends on its contents alone.
 
     Without the memo of an ordinary pickle, in which equal strings differ from one string twice.
-    Raises TypeError for a value that cannot be pickled or contains itself; `name` is that of the
-    function it is an argument of.
+    Raises UnpicklableError for a value that cannot be pickled or contains itself; `name` is that of
+    the function it is an argument of.
     """
     buffer = io.BytesIO()
     pickler = _Pickler(buffer, pickle.HIGHEST_PROTOCOL)
@@ -61,7 +65,7 @@ def pickled(value: Any, name: str = "") -> bytes:
     try:
         pickler.dump(value)
     except Exception as error:
-        raise TypeError(
+        raise UnpicklableError(
             f"{name} cannot be cached for these arguments, because one of them cannot be pickled "
             f"to tell calls apart: {error}. Pass plain values, such as an object's id, or give its "
             "class a method __caching_id__ that returns one."

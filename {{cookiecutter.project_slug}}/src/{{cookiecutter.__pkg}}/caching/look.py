@@ -214,10 +214,16 @@ class Look:
         self.began = time.perf_counter()
         return self
 
-    def store(self, value: Any, refusal: str | None = None, timeout: Seconds | None = None) -> Any:
+    def store(
+        self,
+        value: Any,
+        refusal: str | None = None,
+        timeout: Seconds | None = None,
+        fresh: float = math.inf,
+    ) -> Any:
         """Store the computed value, unless `refusal` says why it must not be; return it.
 
-        `timeout` replaces the one of the look-up.
+        `timeout` replaces the one of the look-up; the value is fresh for at most `fresh` seconds.
         """
         took = time.perf_counter() - self.began
         engine, now = self.engine, self.engine.clock()
@@ -228,6 +234,7 @@ class Look:
             # count from when the value is there.
             if timeout is not None or not callable(self.timeout):
                 until = engine.expiry(self.asked if timeout is None else timeout)
+            until = min(until, now + fresh)
             entry = tuple(Entry(value, now, until, self.tokens))
             lifetime = engine.lifetime(until + self.stale)
             if now < until and self.backend.store(self.key, entry, lifetime, self.lease):

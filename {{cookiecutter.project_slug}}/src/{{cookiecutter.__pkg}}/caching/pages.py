@@ -1,28 +1,31 @@
 """One page, from request to answer: may it be kept, its key, a hit, a miss.
 
-The rules are those of HTTP caches (RFC 9111), and stricter where an app has users.
+The rules are in `rules.py`: those of HTTP caches (RFC 9111), and stricter where an app has users.
 """
 
 import functools
+import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
-from flask import Flask, Request, Response, after_this_request, has_request_context, request
-from flask.ctx import RequestContext
-from flask.globals import request_ctx
+from flask import Flask, Request, Response, after_this_request, has_request_context
 from flask_caching import CachedResponse
 from flask_caching.utils import wants_args
 from werkzeug.datastructures import Headers
 from werkzeug.http import parse_cookie
+from werkzeug.utils import cached_property
 
-from . import events, keys
+from . import events, keys, rules, views
 from .functions import Function, sorted_query
 from .look import Entry, Look, Timeout, seconds
 
-current_request: Any = request_ctx._get_current_object  # type: ignore[attr-defined]
-# Wanted on each hit. Few keys are remembered, because the URLs in them may be long.
-_hashed = functools.lru_cache(maxsize=256)(keys.hashed)
+
+@functools.lru_cache(maxsize=256)  # few, because the URLs in the parts may be long
+def _hashed(parts: tuple[Any, ...], hash_method: Any) -> str:
+    return f"page:{(hash_method or hashlib.blake2s)(ascii(parts).encode()).hexdigest()}"
 
 
 def decorate(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
@@ -36,33 +39,136 @@ def decorate(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
     unless = page.unless
     with_args = unless is not None and wants_args(unless)
 
+    def visit(args: Any, kwargs: Any) -> Visit | None:
+        """Return the current request's visit of this page, None if it is not the view."""
+        if not has_request_context():
+            return None
+        context = rules.current_context()
+        view = context.app.view_functions.get(context.request.endpoint)
+        if view is wrapper:
+            return Visit(context, True, args, kwargs)
+        place = views.place(view, wrapper, context.request.method)
+        return Visit(context, place == "direct", args, kwargs) if place else None
+
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        context = current_request() if has_request_context() else None
-        is_view = context is not None and (
-            context.app.view_functions.get(context.request.endpoint) is wrapper
-            or _is_view(context, wrapper)
-        )
-        if unless and (unless(function, *args, **kwargs) if with_args else unless()) is True:
-            events.bypass((is_view and request.endpoint) or page.name, "unless")
-            return page.call(args, kwargs)
-        if context is None or not is_view:
+        if decorated.make_cache_key is not make_cache_key:
+            raise TypeError(f"{page.name}: make_cache_key is an argument of the decorator")
+        asked = visit(args, kwargs)
+        if unless:
+            with asked.aside(sessions=False) if asked else nullcontext():
+                skipped = unless(function, *args, **kwargs) if with_args else unless()
+            if skipped is True:
+                events.bypass((asked and asked.request.endpoint) or page.name, "unless")
+                return page.call(args, kwargs)
+        if asked is None:
             return page.result(decorated.cache_timeout, args, kwargs)
-        if page in context.__dict__.get("pages_being_made", ()):
+        if page in vars(asked.request).get("pages_being_made", ()):
             return page.call(args, kwargs)  # the view calls itself: that is no page
-        return page.answer(context, decorated.cache_timeout, args, kwargs)
+        return page.answer(asked, decorated.cache_timeout)
+
+    def make_cache_key(*args: Any, **kwargs: Any) -> str:
+        """Return the key of the current request's page, or of a call with these arguments."""
+        if page.make_name:  # Flask-Caching gives it the function first
+            return page.key(args[1:], kwargs)
+        asked = visit(args, kwargs)
+        return page.page_key(asked) if asked else page.key(args, kwargs)
 
     # Flask-Caching's attributes; the first can be set.
     decorated: Any = wrapper
     decorated.cache_timeout = page.timeout
     decorated.uncached = function
+    decorated.make_cache_key = make_cache_key
     if page.make_name:
-        decorated.make_cache_key = lambda f, /, *args, **kwargs: page.key(args, kwargs)
         decorated.memo_tag = page.memo_tag
         decorated.delete_memoized = lambda: page.cache.delete_memoized(decorated)
-    else:
-        decorated.make_cache_key = lambda *args, **kwargs: page.key(args, kwargs)
     return decorated
+
+
+class WatchedRequest(Request):
+    """A request that notes what is read from it, by the names that `rules.py` lists."""
+
+    #: The keys in an environ of headers that say who the visitor is.
+    private: frozenset[str] = frozenset()
+    #: What hooks left in `g` and on the request, while it is hidden from the page.
+    hidden: tuple[dict[str, Any], dict[str, Any]] | None = None
+
+    def __init__(self, environ: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        self.reads: set[str] = set()
+        super().__init__(environ, *args, **kwargs)
+        self.headers = rules.Headers(rules.Environ((environ, self)))  # type: ignore[arg-type]
+
+    @property
+    def cookies(self) -> Any:
+        """The cookies. Flask reads one of them to open the session, which is no read of the app."""
+        header = self.environ.get("HTTP_COOKIE")
+        context = rules.current_context() if has_request_context() else None
+        if context and context.request is self and context._session is None:
+            return parse_cookie(header, cls=self.dict_storage_class)
+        cookies: Any = parse_cookie(header, cls=rules.Cookies)
+        cookies.request = self
+        return cookies
+
+    @cached_property
+    def stream(self) -> Any:
+        """The body, through which all that reads it goes."""
+        rules.note(self, "wsgi.input")
+        return super().stream
+
+    @property
+    def remote_addr(self) -> str | None:
+        """The client's address."""
+        rules.note(self, "REMOTE_ADDR")
+        return self.environ.get("REMOTE_ADDR") if self._address is None else self._address
+
+    @remote_addr.setter
+    def remote_addr(self, address: str | None) -> None:
+        self._address = address
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute that a hook set; called for those that are hidden or not there."""
+        if self.hidden and name in self.hidden[1]:
+            rules.restore(self)
+            return getattr(self, name)
+        raise AttributeError(name)
+
+
+def watched(base: type[Request], private: tuple[str, ...]) -> type[Request]:
+    """Return a subclass of an app's request class that is watched.
+
+    `private` are the headers that say who the visitor is.
+    """
+    keys = {"HTTP_AUTHORIZATION", "REMOTE_USER", *map(rules.environ_key, private)}
+    bases = (base,) if issubclass(base, WatchedRequest) else (WatchedRequest, base)
+    return type(base.__name__, bases, {"private": frozenset(keys)})
+
+
+@dataclass(slots=True)
+class Visit:
+    """A request on its way to a page."""
+
+    context: Any
+    #: The page is directly under the route: nothing else sees what the view returned.
+    direct: bool
+    args: Any
+    kwargs: Any
+    #: Names of what was read and does no harm, since it is in the key.
+    covered: set[str] = field(default_factory=set)
+    owner: Any = None
+    #: Names of what was read and was not there.
+    absent: tuple[str, ...] = ()
+
+    @property
+    def request(self) -> Any:
+        """The request."""
+        return self.context.request
+
+    def aside(self, sessions: bool = True) -> Any:
+        """Return a context manager; a page may read again what is read in it.
+
+        Without `sessions` no session and no cookies: what was made of them is not in the key.
+        """
+        return rules.aside(self.context, self.covered, sessions)
 
 
 class Page(Function):
@@ -73,188 +179,174 @@ class Page(Function):
         if self.timeout is not None and not callable(self.timeout):
             seconds(self.timeout)  # which raises for a bad one
         self._vary = tuple(sorted(name.lower() for name in keys.names(self.vary)))
+        self._headers = tuple(map(rules.environ_key, self._vary))
         self._query = None if self.query is None else tuple(sorted(keys.names(self.query)))
 
-    def answer(self, context: RequestContext, timeout: Timeout, args: Any, kwargs: Any) -> Response:
-        """Answer the request by the stored page, or by the view."""
-        request, app, cache = context.request, context.app, self.cache
+    def answer(self, asked: Visit, timeout: Timeout) -> Any:
+        """Answer the request by the stored page, or by the view.
+
+        Below other decorators the answer is what the view returned, as they expect it.
+        """
+        context, cache, args, kwargs = asked.context, self.cache, asked.args, asked.kwargs
+        request, app = context.request, context.app
         name, alone = request.endpoint or self.name, request.method == "HEAD"
-        owner = self.private_key() if self.private_key else None
-        reason = _private(context, owner) if alone or request.method == "GET" else "method"
+        before: set[str] = getattr(request, "reads", set())
+        if context._session.accessed:
+            before = before | {"session"}
+        key, reason, environ = "", None, request.environ
+        if not alone and request.method != "GET":
+            reason = "method"
+        elif not isinstance(request, WatchedRequest):
+            reason = "request_class: set it before cache.init_app"
+        elif environ.get("CONTENT_LENGTH", "").strip("0") or "HTTP_TRANSFER_ENCODING" in environ:
+            reason = "body"
+        else:
+            try:
+                key = self.page_key(asked)
+            except keys.UnpicklableError:
+                reason = "arguments that cannot be pickled"
+            if self.private_key and asked.owner is None:
+                reason = "no owner"
+            elif asked.owner is None and not request.private.isdisjoint(environ):
+                reason = "authorization"
+            elif names := before - rules.FREE:
+                reason, _ = rules.verdict(context, names, asked.covered, asked.owner)
         if reason:
-            events.bypass(name, reason)
+            events.bypass(name, rules.label(reason))
             said = "fwd=method" if reason == "method" else f'fwd=bypass; detail="{reason}"'
-            return _report(app, app.make_response(self.call(args, kwargs)), said)
-        key, tag_keys = self._page_key(request, owner, args, kwargs), self.tag_keys
+            status = ("Cache-Status", f"{app.name}; {said}")
+            return self._send(asked, self.call(args, kwargs), status)
+        tag_keys, outdated = self.tag_keys, None
         if self.make_name:
             tag_keys += (keys.tag_key(self.key(args, kwargs)),)
-        outdated = None
         if self.forced_update or self.is_stale:
-            outdated = self.outdated(args, kwargs, lambda e: _stored(app, e, cache.clock()))
-        with Look(cache, name, key, timeout, tag_keys, self.grace, outdated, alone) as look:
+            with asked.aside(sessions=False):
+                outdated = self.outdated(args, kwargs, functools.partial(_shown, app))
+
+        def unfit(entry: Entry) -> bool:
+            """Tell whether the stored page is not for this request, or outdated."""
+            lacking = entry.value[3]
+            if lacking and not rules.lacks(environ, lacking):
+                look.alone = True  # it stays for others
+                return True
+            return outdated is not None and outdated(entry)
+
+        look = Look(cache, name, key, timeout, tag_keys, self.grace, unfit, alone)
+        with look:
             if look.entry is None:
-                response, refusal = self._compute(context, owner, args, kwargs)
-                page = response if refusal else _finish(response, self._vary)
-                own = response.timeout if isinstance(response, CachedResponse) else None
-                look.store(page, refusal, own or None)
+                value, page, refusal, fresh = self._compute(asked, before)
+                own = value.timeout if isinstance(value, CachedResponse) else None
+                look.store(page, refusal, own or None, fresh)
         if cache.enable_signals:
             self.signal(look.entry is not None, key, args, kwargs)
+        if look.entry is None and not (look.outcome == "stored" and asked.direct):
+            said = "stored" if look.outcome == "stored" else f'detail="{look.outcome}"'
+            status = ("Cache-Status", f"{app.name}; fwd=miss; {said}")
+            return self._send(asked, value, status)
+        added = [("Cache-Status", f"{app.name}; fwd=miss; stored")]
         if look.entry is not None:
-            response = _stored(app, look.entry, cache.clock())
+            now, expires, created = cache.clock(), look.entry.expires, look.entry.created
+            ttl = "" if expires == math.inf else f"; ttl={math.floor(expires - now)}"
+            added = [
+                ("Cache-Status", f"{app.name}; hit{ttl}"),
+                ("Age", str(max(0, int(now - created)))),
+            ]
             if self.response_hit_indication:
-                response.headers["hit_cache"] = "True"
-        elif look.outcome == "stored":
-            response.headers.add("Cache-Status", f"{app.name}; fwd=miss; stored")
-        else:
-            return _report(app, response, f'fwd=miss; detail="{look.outcome}"')
+                added.append(("hit_cache", "True"))
+            value, asked.absent = _shown(app, look.entry), look.entry.value[3]
+            if not asked.direct:
+                return self._send(asked, value, *added)
+        # They were checked when they were made; `add` would check each of them on each hit.
+        value.headers._list += added
         # 304 for a client that has the page already (RFC 9110, section 13).
-        environ = request.environ
         if "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MODIFIED_SINCE" in environ:
-            response.make_conditional(environ)
-        return response
+            value.make_conditional(environ)
+        return value
 
-    def _page_key(self, request: Request, owner: Any, args: Any, kwargs: Any) -> str:
-        environ, own = request.environ, self.make_cache_key
+    def page_key(self, asked: Visit) -> str:
+        """Return the key of a page, and note its owner. Raises TypeError for odd arguments."""
+        request, environ, own = asked.request, asked.request.environ, None
+        prefix: Any = self.key_prefix
+        if self.private_key or self.make_cache_key or callable(prefix):
+            with asked.aside():
+                asked.owner = self.private_key() if self.private_key else None
+                own = self.make_cache_key and self.make_cache_key(*asked.args, **asked.kwargs)
+                prefix = prefix() if callable(prefix) else prefix
         query: Any = environ.get("QUERY_STRING", "")  # as it came: a view may read it raw
         if self._query is not None:
             query = (self._query, *map(tuple, map(request.args.getlist, self._query)))
         elif self.query_string:
             query = sorted_query(request)
+        args, app = asked.args, asked.context.app
+        if args and self.is_method:
+            args = args[1:]
+        # Those of the URL are in its path, unless a function of the app changes them.
+        odd = args or asked.kwargs != request.view_args or app.url_value_preprocessors
         parts = (
             self.name,
-            self.key_prefix if isinstance(self.key_prefix, str) else self.key_prefix(),
+            request.endpoint,
+            prefix,
             self.source() if self.source_check or self.cache.source_check else None,
             *map(environ.get, ("wsgi.url_scheme", "HTTP_HOST", "SCRIPT_NAME", "PATH_INFO")),
             None if "HTTP_HOST" in environ else request.host,  # HTTP/1.0: the server's own name
             query,
-            tuple(map(request.headers.get, self._vary)),
-            None if owner is None else keys.pickled(owner),
-            keys.pickled(own(*args, **kwargs)) if own else None,
+            tuple(map(environ.get, self._headers)),
+            None if asked.owner is None else keys.pickled(asked.owner),
+            keys.pickled(own) if self.make_cache_key else None,
+            keys.pickled((args, sorted(asked.kwargs.items())), self.name) if odd else None,
         )
-        return _hashed("page", parts, self.hash_method or self.cache.hash_method)
+        return _hashed(parts, self.hash_method or self.cache.hash_method)
 
-    def _compute(
-        self, context: RequestContext, owner: Any, args: Any, kwargs: Any
-    ) -> tuple[Response, str | None]:
-        """Call the view; return its response, and the reason not to keep it or None."""
-        app = context.app
+    def _compute(self, asked: Visit, before: set[str]) -> tuple[Any, Any, str | None, float]:
+        """Call the view; return its answer, the page, the reason not to keep it, its freshness."""
+        context, app = asked.context, asked.context.app
         later = len(context._after_request_functions)
-        context.__dict__.setdefault("pages_being_made", set()).add(self)
+        making = vars(asked.request).setdefault("pages_being_made", set())
+        making.add(self)
         try:
-            response = app.make_response(app.ensure_sync(self.function)(*args, **kwargs))
+            with rules.computing(context, not rules.FREE.isdisjoint(before)) as reads:
+                value = self.call(asked.args, asked.kwargs)
+                response = value = app.make_response(value) if asked.direct else value
         except Exception:
-            after_this_request(lambda r: _report(app, r, 'fwd=miss; detail="error"'))
+            status = ("Cache-Status", f'{app.name}; fwd=miss; detail="error"')
+            after_this_request(lambda response: response.headers.add(*status) or response)
             raise
         finally:
-            context.__dict__["pages_being_made"].discard(self)
-        limit = app.config["CACHE_MAX_PAGE_BYTES"]
-        refusal = "head" if context.request.method == "HEAD" else None
-        refusal = refusal or _refusal(response, self._vary, limit) or _private(context, owner)
+            making.discard(self)
+        if not isinstance(value, Response):
+            response = rules.judged(app, value)
+        reads |= before - rules.FREE
+        covered = asked.covered.union(self._headers)
+        refusal, asked.absent = rules.verdict(context, reads, covered, asked.owner)
+        own, fresh = rules.refusal(response, self._vary, asked.owner)
+        refusal = "head" if asked.request.method == "HEAD" else own or refusal
         if not refusal and len(context._after_request_functions) > later:
             refusal = "after_this_request"  # a hit would not run these functions
         if not refusal and self.response_filter and not self.response_filter(response):
             refusal = "response_filter"
-        return response, refusal
+        if refusal:
+            return value, None, refusal, fresh
+        return value, *rules.page(asked, value, self._vary), fresh
+
+    def _send(self, asked: Visit, value: Any, *added: Any) -> Any:
+        """Return what the view answered; the response is sent with the headers `added`."""
+
+        def complete(response: Response) -> Response:
+            rules.finish(response, self._vary, asked.absent, asked.owner)
+            response.headers.extend(added)
+            return response
+
+        if asked.direct:
+            return complete(asked.context.app.make_response(value))
+        after_this_request(complete)
+        return value
 
 
-def forget_cookies(app: Flask, **_: Any) -> None:
-    """Forget the parsed cookies, so that it is seen when a hook or the view reads them.
-
-    Werkzeug keeps parsed cookies in the request's `__dict__`, and Flask itself has read them to
-    open the session. Called before any hook runs.
-    """
-    request._get_current_object().__dict__.pop("cookies", None)  # type: ignore[attr-defined]
-
-
-def _private(context: RequestContext, owner: Any) -> str | None:
-    """Return why the request is private so far, None if it is not.
-
-    With an `owner` the session and cookies are no reason: the page is kept for its owner alone.
-    """
-    environ, session = context.request.environ, context._session
-    if "HTTP_AUTHORIZATION" in environ or "REMOTE_USER" in environ:
-        return "authorization"
-    if owner is not None:
-        return None
-    # Not by Flask's `session` proxy, which marks it as accessed (Flask 3.1.3).
-    if session is not None and session.accessed:
-        return "session"
-    if "cookies" in context.request.__dict__:
-        return "cookie"
-    header = environ.get("HTTP_COOKIE")
-    if not header:
-        return None
-    name = context.app.session_interface.get_cookie_name(context.app)
-    return "session" if name in parse_cookie(header) else None
-
-
-def _refusal(response: Response, vary: tuple[str, ...], limit: int) -> str | None:
-    """Return why `response` must not be stored, None if it may be (after RFC 9111, section 3).
-
-    `vary` are the declared headers in lower case, `limit` the largest body in bytes.
-    """
-    if response.status_code != 200:
-        return f"status {response.status_code}"
-    if response.is_streamed or response.direct_passthrough:
-        return "streamed"
-    if "Set-Cookie" in response.headers:
-        return "set-cookie"
-    for directive, value in response.cache_control.items():
-        if directive.lower() in ("private", "no-store", "no-cache"):
-            return directive.lower()
-        if directive.lower() in ("max-age", "s-maxage") and value == "0":
-            return f"{directive.lower()}=0"
-    if set(map(str.lower, response.vary)) - set(vary):
-        return "vary"
-    return "too large" if len(response.get_data()) > limit else None
-
-
-def _finish(response: Response, vary: tuple[str, ...]) -> tuple[bytes, int, tuple[Any, ...]]:
-    """Complete `response` with ETag and Vary; return the body, status and headers to store."""
-    response.add_etag()
-    response.vary.update(vary)
-    response.headers.pop("Age", None)  # of another cache: its own age begins now
-    return response.get_data(), response.status_code, tuple(response.headers)
-
-
-def _stored(app: Flask, entry: Entry, now: float) -> Response:
-    """Return the stored page as a response, with its age and Cache-Status."""
-    body, status, stored = entry.value
-    ttl = "" if entry.expires == math.inf else f"; ttl={math.floor(entry.expires - now)}"
+def _shown(app: Flask, entry: Entry) -> Any:
+    """Return the stored page as a response; below other decorators, what the view returned."""
+    body, status, stored, _ = entry.value
+    if not status:
+        return body
     headers = Headers()
-    # They were checked when the page was made; `add` would check each of them on each hit.
     headers._list += stored
-    headers._list.append(("Age", str(max(0, int(now - entry.created)))))
-    headers._list.append(("Cache-Status", f"{app.name}; hit{ttl}"))
     return app.response_class([body], status, headers)  # a list's length is not computed again
-
-
-def _report(app: Flask, response: Response, said: str) -> Response:
-    """Add `Cache-Status` (RFC 9211): what the cache did, and why it stored nothing."""
-    response.headers.add("Cache-Status", f"{app.name}; {said}")
-    return response
-
-
-def _is_view(context: RequestContext, function: Callable[..., Any]) -> bool:
-    """Tell whether `function` is the request's view under other decorators, or its method."""
-    request = context.request
-    views = list(_unwrapped(context.app.view_functions.get(request.endpoint or "")))
-    *_, inmost = _unwrapped(function)
-    owner = getattr(inmost, "__self__", None)
-    names = (request.method.lower(), "get", "dispatch_request")
-    return function in views or any(
-        # Put on when the request came, as Flask-RESTful's `method_decorators` are.
-        isinstance(owner, view.view_class)
-        or function in _unwrapped(getattr(view.view_class, name, None))
-        for view in views
-        if hasattr(view, "view_class")
-        for name in names
-    )
-
-
-def _unwrapped(function: Any) -> Iterator[Any]:
-    """Yield a function and those that it wraps, down to a bound method."""
-    while function is not None:
-        yield function
-        bound = hasattr(function, "__self__")
-        function = None if bound else getattr(function, "__wrapped__", None)
