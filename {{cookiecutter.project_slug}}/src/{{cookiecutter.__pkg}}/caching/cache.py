@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask
 from flask_caching.backends import NullCache, SimpleCache
 
-from . import events, keys, leases, pages, rules
+from . import events, keys, leases, pages, watch
 from .codec import Codec
 from .failsafe import FailSafe
 from .look import SPARE, Engine, Entry, Look, Seconds, Timeout, seconds
@@ -39,9 +39,8 @@ class Cache(Engine):
         app.config["CACHE_MAX_PAGE_BYTES"] = merged.get("CACHE_MAX_PAGE_BYTES", 1_000_000)
         # As safe as Flask-Caching's SHA-256, and much faster as long as the app needs no OpenSSL.
         app.config.setdefault("CACHE_HASH_METHOD", hashlib.blake2s)
-        names = merged.get("CACHE_PRIVATE_HEADERS", rules.PRIVATE_HEADERS)
+        names = merged.get("CACHE_PRIVATE_HEADERS", watch.PRIVATE_HEADERS)
         app.request_class = pages.watched(app.request_class, keys.names(names))
-        app.app_ctx_globals_class = rules.globals_class(app.app_ctx_globals_class)
         super().init_app(app, {**(config or {}), "CACHE_KEY_PREFIX": prefix})
         backend: Any = app.extensions["cache"][self]
         signing: list[str] = []

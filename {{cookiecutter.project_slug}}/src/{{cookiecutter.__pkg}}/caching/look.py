@@ -157,8 +157,8 @@ class Look:
     stale: float = 0
     #: Tells whether an entry that was found must be computed anew.
     outdated: Outdated = None
-    #: Nobody waits, and nothing is stored.
-    alone: bool = False
+    #: Tells whether to compute without waiting for anyone, and store nothing.
+    alone: Callable[[], bool] = bool
 
     def __enter__(self) -> "Look":
         """Look up; on a miss get the lease, or wait for the caller that has it.
@@ -188,7 +188,7 @@ class Look:
                     if self.is_ours:  # another caller stored it between our look-up and our lease
                         self._end()
                     break
-                if self.alone or self.is_ours:
+                if self.is_ours or self.alone():
                     break
                 self.asked = self.timeout() if callable(self.timeout) else self.timeout
                 self.expires = engine.expiry(self.asked)
@@ -220,10 +220,12 @@ class Look:
         refusal: str | None = None,
         timeout: Seconds | None = None,
         fresh: float = math.inf,
+        mark: bool = True,
     ) -> Any:
         """Store the computed value, unless `refusal` says why it must not be; return it.
 
         `timeout` replaces the one of the look-up; the value is fresh for at most `fresh` seconds.
+        With `mark`, others do not wait for a while if it is not stored.
         """
         took = time.perf_counter() - self.began
         engine, now = self.engine, self.engine.clock()
@@ -240,8 +242,8 @@ class Look:
             if now < until and self.backend.store(self.key, entry, lifetime, self.lease):
                 outcome = "stored"
         if self.lease and outcome != "stored":
-            mark = leases.new(self.lease, "pass")
-            self.backend.replace(self.key, self.lease, mark, leases.PASS)
+            successor = leases.new(self.lease, "pass") if mark else leases.ENDED
+            self.backend.replace(self.key, self.lease, successor, leases.PASS)
         self.outcome = outcome
         events.load(self.name, outcome, took)
         return value

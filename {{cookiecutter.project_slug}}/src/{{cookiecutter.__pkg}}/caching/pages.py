@@ -8,7 +8,6 @@ import hashlib
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
 from flask import Flask, Request, Response, after_this_request, has_request_context
@@ -18,8 +17,9 @@ from werkzeug.datastructures import Headers
 from werkzeug.http import parse_cookie
 from werkzeug.utils import cached_property
 
-from . import events, keys, rules, views
+from . import events, keys, rules, views, watch
 from .functions import Function, sorted_query
+from .leases import PASS
 from .look import Entry, Look, Timeout, seconds
 
 
@@ -39,16 +39,16 @@ def decorate(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
     unless = page.unless
     with_args = unless is not None and wants_args(unless)
 
-    def visit(args: Any, kwargs: Any) -> Visit | None:
+    def visit(args: Any, kwargs: Any) -> rules.Visit | None:
         """Return the current request's visit of this page, None if it is not the view."""
         if not has_request_context():
             return None
         context = rules.current_context()
         view = context.app.view_functions.get(context.request.endpoint)
         if view is wrapper:
-            return Visit(context, True, args, kwargs)
+            return rules.Visit(context, True, args, kwargs)
         place = views.place(view, wrapper, context.request.method)
-        return Visit(context, place == "direct", args, kwargs) if place else None
+        return rules.Visit(context, place == "direct", args, kwargs) if place else None
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -59,11 +59,11 @@ def decorate(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
             with asked.aside(sessions=False) if asked else nullcontext():
                 skipped = unless(function, *args, **kwargs) if with_args else unless()
             if skipped is True:
-                events.bypass((asked and asked.request.endpoint) or page.name, "unless")
+                events.bypass((asked and asked.context.request.endpoint) or page.name, "unless")
                 return page.call(args, kwargs)
         if asked is None:
             return page.result(decorated.cache_timeout, args, kwargs)
-        if page in vars(asked.request).get("pages_being_made", ()):
+        if page in vars(asked.context.request).get("pages_being_made", ()):
             return page.call(args, kwargs)  # the view calls itself: that is no page
         return page.answer(asked, decorated.cache_timeout)
 
@@ -91,12 +91,12 @@ class WatchedRequest(Request):
     #: The keys in an environ of headers that say who the visitor is.
     private: frozenset[str] = frozenset()
     #: What hooks left in `g` and on the request, while it is hidden from the page.
-    hidden: tuple[dict[str, Any], dict[str, Any]] | None = None
+    hidden: tuple[dict[str, Any], dict[str, Any], type] | None = None
 
     def __init__(self, environ: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         self.reads: set[str] = set()
         super().__init__(environ, *args, **kwargs)
-        self.headers = rules.Headers(rules.Environ((environ, self)))  # type: ignore[arg-type]
+        self.headers = watch.Headers(watch.Environ((environ, self)))  # type: ignore[arg-type]
 
     @property
     def cookies(self) -> Any:
@@ -105,20 +105,20 @@ class WatchedRequest(Request):
         context = rules.current_context() if has_request_context() else None
         if context and context.request is self and context._session is None:
             return parse_cookie(header, cls=self.dict_storage_class)
-        cookies: Any = parse_cookie(header, cls=rules.Cookies)
+        cookies: Any = parse_cookie(header, cls=watch.Cookies)
         cookies.request = self
         return cookies
 
     @cached_property
     def stream(self) -> Any:
         """The body, through which all that reads it goes."""
-        rules.note(self, "wsgi.input")
+        watch.note(self, "wsgi.input")
         return super().stream
 
     @property
     def remote_addr(self) -> str | None:
         """The client's address."""
-        rules.note(self, "REMOTE_ADDR")
+        watch.note(self, "REMOTE_ADDR")
         return self.environ.get("REMOTE_ADDR") if self._address is None else self._address
 
     @remote_addr.setter
@@ -127,8 +127,9 @@ class WatchedRequest(Request):
 
     def __getattr__(self, name: str) -> Any:
         """Return an attribute that a hook set; called for those that are hidden or not there."""
-        if self.hidden and name in self.hidden[1]:
-            rules.restore(self)
+        if self.hidden and name in self.hidden[0]:
+            watch.note(self, "g")
+            watch.show(self)
             return getattr(self, name)
         raise AttributeError(name)
 
@@ -138,37 +139,9 @@ def watched(base: type[Request], private: tuple[str, ...]) -> type[Request]:
 
     `private` are the headers that say who the visitor is.
     """
-    keys = {"HTTP_AUTHORIZATION", "REMOTE_USER", *map(rules.environ_key, private)}
+    keys = {"HTTP_AUTHORIZATION", "REMOTE_USER", *map(watch.environ_key, private)}
     bases = (base,) if issubclass(base, WatchedRequest) else (WatchedRequest, base)
     return type(base.__name__, bases, {"private": frozenset(keys)})
-
-
-@dataclass(slots=True)
-class Visit:
-    """A request on its way to a page."""
-
-    context: Any
-    #: The page is directly under the route: nothing else sees what the view returned.
-    direct: bool
-    args: Any
-    kwargs: Any
-    #: Names of what was read and does no harm, since it is in the key.
-    covered: set[str] = field(default_factory=set)
-    owner: Any = None
-    #: Names of what was read and was not there.
-    absent: tuple[str, ...] = ()
-
-    @property
-    def request(self) -> Any:
-        """The request."""
-        return self.context.request
-
-    def aside(self, sessions: bool = True) -> Any:
-        """Return a context manager; a page may read again what is read in it.
-
-        Without `sessions` no session and no cookies: what was made of them is not in the key.
-        """
-        return rules.aside(self.context, self.covered, sessions)
 
 
 class Page(Function):
@@ -178,23 +151,26 @@ class Page(Function):
         super().__post_init__()
         if self.timeout is not None and not callable(self.timeout):
             seconds(self.timeout)  # which raises for a bad one
-        self._vary = tuple(sorted(name.lower() for name in keys.names(self.vary)))
-        self._headers = tuple(map(rules.environ_key, self._vary))
+        self.vary_names = tuple(sorted(name.lower() for name in keys.names(self.vary)))
+        self.vary_keys = tuple(map(watch.environ_key, self.vary_names))
+        # key -> what kept the page from being kept, and until when requests that have it leave the
+        # lease to others.
+        self._private: dict[str, tuple[str, float]] = {}
         self._query = None if self.query is None else tuple(sorted(keys.names(self.query)))
 
-    def answer(self, asked: Visit, timeout: Timeout) -> Any:
+    def answer(self, asked: rules.Visit, timeout: Timeout) -> Any:
         """Answer the request by the stored page, or by the view.
 
         Below other decorators the answer is what the view returned, as they expect it.
         """
         context, cache, args, kwargs = asked.context, self.cache, asked.args, asked.kwargs
         request, app = context.request, context.app
-        name, alone = request.endpoint or self.name, request.method == "HEAD"
+        name = request.endpoint or self.name
         before: set[str] = getattr(request, "reads", set())
         if context._session.accessed:
             before = before | {"session"}
         key, reason, environ = "", None, request.environ
-        if not alone and request.method != "GET":
+        if request.method not in ("GET", "HEAD"):
             reason = "method"
         elif not isinstance(request, WatchedRequest):
             reason = "request_class: set it before cache.init_app"
@@ -209,8 +185,8 @@ class Page(Function):
                 reason = "no owner"
             elif asked.owner is None and not request.private.isdisjoint(environ):
                 reason = "authorization"
-            elif names := before - rules.FREE:
-                reason, _ = rules.verdict(context, names, asked.covered, asked.owner)
+            elif names := before - watch.FREE:
+                reason, _ = rules.verdict(asked, names, self.vary_keys)
         if reason:
             events.bypass(name, rules.label(reason))
             said = "fwd=method" if reason == "method" else f'fwd=bypass; detail="{reason}"'
@@ -223,20 +199,30 @@ class Page(Function):
             with asked.aside(sessions=False):
                 outdated = self.outdated(args, kwargs, functools.partial(_shown, app))
 
+        def alone() -> bool:
+            """Tell whether to compute without a lease, because nothing will be kept."""
+            present, until = self._private.get(key, ("", 0))
+            private = cache.clock() < until and not rules.lacks(environ, (present,))
+            return private or request.method == "HEAD"
+
         def unfit(entry: Entry) -> bool:
             """Tell whether the stored page is not for this request, or outdated."""
             lacking = entry.value[3]
             if lacking and not rules.lacks(environ, lacking):
-                look.alone = True  # it stays for others
+                look.alone = lambda: True  # it stays for others
                 return True
             return outdated is not None and outdated(entry)
 
         look = Look(cache, name, key, timeout, tag_keys, self.grace, unfit, alone)
         with look:
             if look.entry is None:
-                value, page, refusal, fresh = self._compute(asked, before)
+                value, page, refusal, fresh = rules.compute(self, asked, before)
+                if asked.present:
+                    if len(self._private) >= 1000:
+                        self._private.clear()
+                    self._private[key] = asked.present, cache.clock() + PASS
                 own = value.timeout if isinstance(value, CachedResponse) else None
-                look.store(page, refusal, own or None, fresh)
+                look.store(page, refusal, own or None, fresh, mark=not asked.present)
         if cache.enable_signals:
             self.signal(look.entry is not None, key, args, kwargs)
         if look.entry is None and not (look.outcome == "stored" and asked.direct):
@@ -263,9 +249,10 @@ class Page(Function):
             value.make_conditional(environ)
         return value
 
-    def page_key(self, asked: Visit) -> str:
+    def page_key(self, asked: rules.Visit) -> str:
         """Return the key of a page, and note its owner. Raises TypeError for odd arguments."""
-        request, environ, own = asked.request, asked.request.environ, None
+        request, own = asked.context.request, None
+        environ = request.environ
         prefix: Any = self.key_prefix
         if self.private_key or self.make_cache_key or callable(prefix):
             with asked.aside():
@@ -290,49 +277,18 @@ class Page(Function):
             *map(environ.get, ("wsgi.url_scheme", "HTTP_HOST", "SCRIPT_NAME", "PATH_INFO")),
             None if "HTTP_HOST" in environ else request.host,  # HTTP/1.0: the server's own name
             query,
-            tuple(map(environ.get, self._headers)),
+            tuple(map(environ.get, self.vary_keys)),
             None if asked.owner is None else keys.pickled(asked.owner),
             keys.pickled(own) if self.make_cache_key else None,
             keys.pickled((args, sorted(asked.kwargs.items())), self.name) if odd else None,
         )
         return _hashed(parts, self.hash_method or self.cache.hash_method)
 
-    def _compute(self, asked: Visit, before: set[str]) -> tuple[Any, Any, str | None, float]:
-        """Call the view; return its answer, the page, the reason not to keep it, its freshness."""
-        context, app = asked.context, asked.context.app
-        later = len(context._after_request_functions)
-        making = vars(asked.request).setdefault("pages_being_made", set())
-        making.add(self)
-        try:
-            with rules.computing(context, not rules.FREE.isdisjoint(before)) as reads:
-                value = self.call(asked.args, asked.kwargs)
-                response = value = app.make_response(value) if asked.direct else value
-        except Exception:
-            status = ("Cache-Status", f'{app.name}; fwd=miss; detail="error"')
-            after_this_request(lambda response: response.headers.add(*status) or response)
-            raise
-        finally:
-            making.discard(self)
-        if not isinstance(value, Response):
-            response = rules.judged(app, value)
-        reads |= before - rules.FREE
-        covered = asked.covered.union(self._headers)
-        refusal, asked.absent = rules.verdict(context, reads, covered, asked.owner)
-        own, fresh = rules.refusal(response, self._vary, asked.owner)
-        refusal = "head" if asked.request.method == "HEAD" else own or refusal
-        if not refusal and len(context._after_request_functions) > later:
-            refusal = "after_this_request"  # a hit would not run these functions
-        if not refusal and self.response_filter and not self.response_filter(response):
-            refusal = "response_filter"
-        if refusal:
-            return value, None, refusal, fresh
-        return value, *rules.page(asked, value, self._vary), fresh
-
-    def _send(self, asked: Visit, value: Any, *added: Any) -> Any:
+    def _send(self, asked: rules.Visit, value: Any, *added: Any) -> Any:
         """Return what the view answered; the response is sent with the headers `added`."""
 
         def complete(response: Response) -> Response:
-            rules.finish(response, self._vary, asked.absent, asked.owner)
+            rules.finish(response, self.vary_names, asked.absent, asked.owner)
             response.headers.extend(added)
             return response
 

@@ -1,201 +1,38 @@
 """The rules for pages: what they may depend on, and which of them may be kept.
 
 A page is watched while it is made. Anything of the request that it reads is part of its key, or was
-absent and is noted with the page, or the page is not kept. A name of something that was read is the
-key of a header in a WSGI environ, REMOTE_ADDR for the client's address, wsgi.input for the body,
-"session", "changed session", "g", "cookie NAME", or "*" for all headers.
+absent and is noted with the page, or the page is not kept.
 """
 
-import functools
 import pickle
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Flask, Response, g, globals, has_request_context, request
+from flask import Flask, Response, after_this_request, globals
 from flask.sessions import SecureCookieSessionInterface
-from werkzeug.datastructures import EnvironHeaders, ImmutableMultiDict
 from werkzeug.http import parse_cookie, parse_date, parse_list_header
-from werkzeug.test import create_environ
 from werkzeug.utils import cached_property
+
+from . import watch
 
 # Flask 3.2 has one context, which 3.1 calls `request_ctx` during a request. They hold the session,
 # which counts as read if one asks Flask's `session` for it.
 _context: Any = vars(globals).get("request_ctx", globals.app_ctx)
 current_context: Callable[[], Any] = _context._get_current_object
 
-#: Headers that say who the visitor is. Requests with one of them go past the cache.
-PRIVATE_HEADERS = (
-    # API keys, as OpenAPI's own example, Azure, Google, GitLab, RapidAPI and many others name them
-    *("X-API-Key", "Api-Key", "ApiKey", "X-Auth-Token", "X-Access-Token", "X-Session-Token"),
-    *("Ocp-Apim-Subscription-Key", "X-Functions-Key", "X-Goog-Api-Key", "Private-Token"),
-    *("X-RapidAPI-Key", "X-User-Token", "X-Amz-Security-Token", "Proxy-Authorization"),
-    # nginx, Traefik and Apache in front of an app, by custom; Grafana's auth proxy
-    *("X-Remote-User", "X-User", "X-User-ID", "X-Email", "X-WebAuth-User", "X-Vouch-User"),
-    # Client certificates: RFC 9440; Envoy; ingress-nginx; Traefik
-    *("Client-Cert", "X-Forwarded-Client-Cert", "SSL-Client-Cert", "SSL-Client-Subject-DN"),
-    *("X-SSL-Client-Cert", "X-SSL-Client-S-DN", "X-Forwarded-Tls-Client-Cert"),
-    # https://oauth2-proxy.github.io/oauth2-proxy/configuration/overview#header-options
-    *("X-Forwarded-User", "X-Forwarded-Email", "X-Forwarded-Preferred-Username"),
-    *("X-Forwarded-Groups", "X-Forwarded-Access-Token", "X-Auth-Request-User"),
-    *("X-Auth-Request-Email", "X-Auth-Request-Preferred-Username", "X-Auth-Request-Groups"),
-    "X-Auth-Request-Access-Token",
-    # https://developers.cloudflare.com/cloudflare-one/identity/authorization-cookie/
-    *("Cf-Access-Jwt-Assertion", "Cf-Access-Authenticated-User-Email"),
-    *("Cf-Access-Client-Id", "Cf-Access-Client-Secret", "Cf-Access-Token"),
-    # https://docs.aws.amazon.com/elasticloadbalancing/latest/application/listener-authenticate-users.html
-    *("X-Amzn-Oidc-Accesstoken", "X-Amzn-Oidc-Identity", "X-Amzn-Oidc-Data"),
-    # https://cloud.google.com/iap/docs/identity-howto
-    *("X-Goog-Authenticated-User-Email", "X-Goog-Authenticated-User-Id"),
-    "X-Goog-Iap-Jwt-Assertion",
-    # https://learn.microsoft.com/azure/app-service/configure-authentication-user-identities
-    *("X-MS-Client-Principal", "X-MS-Client-Principal-Id", "X-MS-Client-Principal-Name"),
-    *("X-MS-Client-Principal-Idp", "X-MS-Token-AAD-Id-Token", "X-MS-Token-AAD-Access-Token"),
-    # https://tailscale.com/kb/1312/serve#identity-headers
-    *("Tailscale-User-Login", "Tailscale-User-Name", "Tailscale-User-Profile-Pic"),
-    # https://www.authelia.com/integration/trusted-header-sso/introduction/; authentik; Pomerium
-    *("Remote-User", "Remote-Email", "Remote-Name", "Remote-Groups"),
-    *("X-Authentik-Username", "X-Authentik-Email", "X-Authentik-Jwt"),
-    "X-Pomerium-Jwt-Assertion",
-)
-
-
-def environ_key(header: str) -> str:
-    """Return the key of a header in a WSGI environ (PEP 3333)."""
-    key = header.upper().replace("-", "_")
-    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
-
-
-#: A hook may read these for a log or a limit, as long as the page takes nothing that hooks left.
-FREE = {"REMOTE_ADDR"} | {
-    environ_key(header)
-    for header in (
-        *("User-Agent", "Accept-Encoding", "X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP"),
-        *("X-Request-ID", "X-Correlation-ID", "Traceparent", "Tracestate", "Baggage"),
-        *("Sentry-Trace", "X-Amzn-Trace-Id", "X-Cloud-Trace-Context", "X-B3-TraceId"),
-        *("X-B3-SpanId", "X-B3-ParentSpanId", "X-B3-Sampled", "X-B3-Flags"),
-    )
-}
-# Code that reads more than it uses. Flask-Login (0.6) makes this identifier for every visitor, and
-# looks at it only if the session holds something, which is a read of its own.
-_FREE_CODE = {("flask_login.utils", "_create_identifier")}
-
-
-def note(request: Any, name: str) -> None:
-    """Note that `name` was read, unless to format a log record or by code that does not use it."""
-    if name in request.reads:
-        return
-    frame: Any = sys._getframe(1)
-    while frame is not None:
-        module = frame.f_globals.get("__name__", "")
-        if module.partition(".")[0] == "logging" or (module, frame.f_code.co_name) in _FREE_CODE:
-            return
-        frame = frame.f_back
-    request.reads.add(name)
-
-
-class Environ(tuple[dict[str, Any], Any]):
-    """A WSGI environ as `Headers` needs it, and the request, which notes what is read from it."""
-
-    def __getitem__(self, key: Any) -> Any:
-        """Return one header."""
-        environ, request = self
-        note(request, key)
-        return environ[key]
-
-    def items(self) -> Any:
-        """Return all headers, and more."""
-        environ, request = self
-        note(request, "*")
-        return environ.items()
-
-
-class Headers(EnvironHeaders):
-    """The headers of a watched request."""
-
-    def getlist(self, key: str, type: Any = None) -> Any:
-        """Return the header as a list, without a look at the others."""
-        value = self.get(key, type=type)
-        return [] if value is None else [value]
-
-    get_all = getlist  # type: ignore[assignment]
-
-
-class Cookies(ImmutableMultiDict[str, str]):
-    """The cookies of a watched request; each of them is noted by name, or all at once."""
-
-    request: Any = None
-
-    def __getitem__(self, key: str) -> Any:
-        """Return one cookie."""
-        note(self.request, f"cookie {key}")
-        return super().__getitem__(key)
-
-    def __contains__(self, key: object) -> bool:
-        """Tell whether a cookie is there."""
-        note(self.request, f"cookie {key}")
-        return super().__contains__(key)
-
-    def getlist(self, key: str, type: Any = None) -> Any:
-        """Return all values of one cookie."""
-        note(self.request, f"cookie {key}")
-        return super().getlist(key, type)
-
-
-def _noting_all(method: str) -> Any:
-    def reading(self: Cookies, *args: Any, **kwargs: Any) -> Any:
-        note(self.request, "HTTP_COOKIE")
-        return getattr(super(Cookies, self), method)(*args, **kwargs)
-
-    return reading
-
-
-for _method in (
-    *("__iter__", "__len__", "__eq__", "__or__", "__repr__", "__reduce_ex__", "__copy__"),
-    *("keys", "values", "items", "lists", "listvalues", "to_dict", "copy", "deepcopy"),
-):
-    setattr(Cookies, _method, _noting_all(_method))
-
-
-class Globals:
-    """Flask's `g`, from which values that hooks left can be hidden; `app_ctx_globals_class`."""
-
-    def _restore(self, name: str | None = None) -> None:
-        hidden = getattr(request, "hidden", None) if has_request_context() else None
-        if hidden and (name is None or name in hidden[0]):
-            restore(request._get_current_object())  # type: ignore[attr-defined]
-
-
-def restore(request: Any) -> None:
-    """Give back what was hidden, because the page takes some of it."""
-    note(request, "g")
-    show(request)
-
-
-def _restoring(method: str, base: type) -> Any:
-    def reading(self: Any, *args: Any) -> Any:
-        self._restore(*args[:1])
-        return getattr(base, method)(self, *args)
-
-    return reading
-
-
-@functools.cache
-def globals_class(base: Any) -> Any:
-    """Return a subclass of an `app_ctx_globals_class` that tells when a hidden value is read."""
-    if issubclass(base, Globals):
-        return base
-    methods = ("__getattr__", "__delattr__", "__contains__", "__iter__", "get", "pop", "setdefault")
-    return type(base.__name__, (Globals, base), {m: _restoring(m, base) for m in methods})
+# What a request keeps of its headers and body beside the cached properties.
+_CACHES = {"_parsed_content_type", "_cached_data", "_cached_json"}
 
 
 @contextmanager
-def apart(context: Any) -> Iterator[set[str]]:
+def reading(context: Any) -> Iterator[set[str]]:
     """Note what the block reads in a set of its own."""
     request, session = context.request, context._session
-    before, request.reads = request.reads, set()
+    before: set[str] = getattr(request, "reads", set())
+    request.reads = set()
     accessed, session.accessed = session.accessed, False
     try:
         yield request.reads
@@ -206,22 +43,34 @@ def apart(context: Any) -> Iterator[set[str]]:
         request.reads = before
 
 
-@contextmanager
-def aside(context: Any, covered: set[str], sessions: bool) -> Iterator[None]:
-    """Add what the block reads to `covered`; the session and cookies only with `sessions`."""
-    if not hasattr(context.request, "reads"):  # of another class, which is not watched
-        yield
-        return
-    with apart(context) as reads:
-        yield
-    personal = () if sessions else {"session", *(r for r in reads if "cookie" in r.lower())}
-    covered.update(reads.difference(personal))
+@dataclass(slots=True)
+class Visit:
+    """A request on its way to a page."""
 
+    context: Any
+    #: The page is directly under the route: nothing else sees what the view returned.
+    direct: bool
+    args: Any
+    kwargs: Any
+    #: Names of what was read and does no harm, since it is in the key.
+    covered: set[str] = field(default_factory=set)
+    owner: Any = None
+    #: Names of what was read and was not there.
+    absent: tuple[str, ...] = ()
+    #: The name of what keeps the page from being kept, if other requests may lack it.
+    present: str = ""
 
-def label(reason: str) -> str:
-    """Return a reason as metrics tell it, without the names of headers."""
-    kinds = ("reads", "changes session", "request_class")
-    return next((kind for kind in kinds if reason.startswith(kind)), reason)
+    @contextmanager
+    def aside(self, sessions: bool = True) -> Iterator[None]:
+        """Let the page read again what the block reads.
+
+        Without `sessions` no session and no cookies: what was made of them is not in the key.
+        """
+        with reading(self.context) as reads:
+            yield
+        self.covered |= {
+            it for it in reads if sessions or not (it == "session" or "cookie" in it.lower())
+        }
 
 
 @contextmanager
@@ -230,69 +79,83 @@ def computing(context: Any, hide: bool = False) -> Iterator[set[str]]:
 
     With `hide` also whether it takes a value that hooks left in `g` or on the request.
     """
-    request, values, globals_ = context.request, vars(context.request), vars(g)
-    for name in [*values]:
+    request = context.request
+    for name in [*vars(request)]:
         if name in _CACHES or isinstance(getattr(type(request), name, None), cached_property):
-            del values[name]
-    if hide and not request.hidden:
-        own: Any = _fresh(request.__class__)
-        left = {name: it for name, it in values.items() if name not in own}
-        for name in left:
-            del values[name]
-        values["hidden"] = globals_.copy(), left
-        globals_.clear()
-    with apart(context) as reads:
+            del vars(request)[name]
+    hide = hide and not request.hidden
+    with reading(context) as reads:
+        if hide:
+            watch.hide(request)
         try:
             yield reads
         finally:
-            if reads is request.reads and request.hidden:
-                show(request)
+            if hide:
+                watch.show(request)
             if context._session.accessed and context._session.modified:
                 reads.add("changed session")
     request.reads |= reads
 
 
-# What a request keeps of its headers and body beside the cached properties.
-_CACHES = {"_parsed_content_type", "_cached_data", "_cached_json"}
+def compute(page: Any, asked: Visit, before: set[str]) -> tuple[Any, Any, str | None, float]:
+    """Call a page's view; return its answer, what is stored of it, or why not, and its freshness.
 
-
-@functools.cache
-def _fresh(request_class: Any) -> set[str]:
-    """Return the names of the attributes that a request has before any hook runs."""
-    routed = {"view_args", "url_rule", "routing_exception", "json_module"}
-    return {*vars(request_class(create_environ())), *routed, "hidden", "pages_being_made"}
-
-
-def show(request: Any) -> None:
-    """Give back what was hidden; what was set meanwhile stays."""
-    hidden, request.hidden = request.hidden, None
-    for values, left in zip((vars(g), vars(request)), hidden, strict=True):
-        values.update({name: value for name, value in left.items() if name not in values})
+    `before` was read before the view is called.
+    """
+    context = asked.context
+    app, request, free = context.app, context.request, watch.FREE
+    later = len(context._after_request_functions)
+    making = vars(request).setdefault("pages_being_made", set())
+    making.add(page)
+    try:
+        with computing(context, not free.isdisjoint(before)) as reads:
+            value = app.ensure_sync(page.function)(*asked.args, **asked.kwargs)
+            response = value = app.make_response(value) if asked.direct else value
+    except Exception:
+        status = ("Cache-Status", f'{app.name}; fwd=miss; detail="error"')
+        after_this_request(lambda response: response.headers.add(*status) or response)
+        raise
+    finally:
+        making.discard(page)
+    if not isinstance(value, Response):
+        response = judged(app, value)
+    read, asked.absent = verdict(asked, reads | (before - free), page.vary_keys)
+    refusal, fresh = refused(response, page.vary_names, asked.owner)
+    if refusal:
+        asked.present = ""  # nobody's page may be kept
+    refusal = "head" if request.method == "HEAD" else refusal or read
+    if not refusal and len(context._after_request_functions) > later:
+        refusal = "after_this_request"  # a hit would not run these functions
+    if not refusal and page.response_filter and not page.response_filter(response):
+        refusal = "response_filter"
+    stored, refusal = (None, refusal) if refusal else kept(asked, value, page.vary_names)
+    return value, stored, refusal, fresh
 
 
 def verdict(
-    context: Any, reads: set[str], covered: set[str], owner: Any
+    asked: Visit, reads: set[str], vary: tuple[str, ...]
 ) -> tuple[str | None, tuple[str, ...]]:
     """Return why a page that reads `reads` must not be kept, or None, and those that are absent.
 
-    `covered` are in the key. With an `owner` so are the session, cookies and private headers.
+    The headers of `vary` are in the key, and for a page with an owner all that is private.
     """
-    absent = set()
-    for name in sorted(reads - covered - {"HTTP_HOST"}):
+    context, absent = asked.context, set()
+    for name in sorted(reads - asked.covered - {"HTTP_HOST", *vary}):
         private = _PERSONAL | context.request.private
         personal = name in private or name.startswith("cookie ")
-        if owner is not None and personal:
+        if asked.owner is not None and personal:
             continue
-        lacking = _lacking(context, name)
-        if lacking is None:
-            kind = name.partition(" ")[0]
-            header = name.removeprefix("HTTP_").replace("_", "-").lower()
-            if kind in _ADVICE:
-                return _ADVICE[kind], ()
-            advice = "give private_key" if personal else "add it to vary"
-            known = header.isascii() and header.replace("-", "").isalnum()
-            return f"reads {header if known else 'headers'}: {advice}", ()
-        absent |= {lacking} - {""}
+        found, there = _found(context, name)
+        if not there:
+            absent |= {found} - {""}
+            continue
+        asked.present = found if found.startswith(("HTTP_", "cookie ")) else ""
+        kind, header = name.partition(" ")[0], name.removeprefix("HTTP_").replace("_", "-").lower()
+        if kind in _ADVICE:
+            return _ADVICE[kind], ()
+        known = header.isascii() and header.replace("-", "").isalnum()
+        advice = "give private_key" if personal else "add it to vary"
+        return f"reads {header if known else 'headers'}: {advice}", ()
     return None, tuple(sorted(absent))
 
 
@@ -309,11 +172,8 @@ _ADVICE = {
 }
 
 
-_ALWAYS = {"*", "g", "changed session"}  # there, if they were read
-
-
-def _lacking(context: Any, name: str) -> str | None:
-    """Return the name of something that the request lacks, None if it has it.
+def _found(context: Any, name: str) -> tuple[str, bool]:
+    """Return the name to note if a request lacks `name`, and whether this one has it.
 
     "" if no other request needs to be asked for it.
     """
@@ -321,14 +181,15 @@ def _lacking(context: Any, name: str) -> str | None:
     if name == "session":
         # Other sessions may come from anywhere.
         if type(interface) is not SecureCookieSessionInterface or context._session.modified:
-            return None
-        name = f"cookie {interface.get_cookie_name(context.app)}"
+            return name, True
+        cookie = interface.get_cookie_name(context.app)
+        return f"cookie {cookie}", cookie in parse_cookie(environ.get("HTTP_COOKIE"))
     if name.startswith("cookie "):
-        return None if name[7:] in parse_cookie(environ.get("HTTP_COOKIE")) else name
+        return name, name[7:] in parse_cookie(environ.get("HTTP_COOKIE"))
     if name == "wsgi.input":  # a request that tells of a body goes past; HTTP/2 need not tell
         told = "HTTP/1" in environ.get("SERVER_PROTOCOL", "HTTP/1")
-        return "" if told or not environ.get("wsgi.input_terminated") else None
-    return None if name in environ or name in _ALWAYS else name
+        return "", not told and bool(environ.get("wsgi.input_terminated"))
+    return name, name in environ or name in ("*", "g", "changed session")
 
 
 def lacks(environ: dict[str, Any], absent: tuple[str, ...]) -> bool:
@@ -351,7 +212,7 @@ def judged(app: Flask, value: Any) -> Response:
     return app.make_response((response, *rest)) if rest else response
 
 
-def refusal(response: Response, vary: tuple[str, ...], owner: Any) -> tuple[str | None, float]:
+def refused(response: Response, vary: tuple[str, ...], owner: Any) -> tuple[str | None, float]:
     """Return why `response` must not be stored or None (after RFC 9111, section 3).
 
     And for how many seconds it is fresh by its own headers. Each line of a header counts.
@@ -386,7 +247,7 @@ def refusal(response: Response, vary: tuple[str, ...], owner: Any) -> tuple[str 
     return None, fresh
 
 
-def page(asked: Any, value: Any, vary: tuple[str, ...]) -> tuple[Any, str | None]:
+def kept(asked: Visit, value: Any, vary: tuple[str, ...]) -> tuple[Any, str | None]:
     """Return what is stored of a page, and the reason if nothing is.
 
     It is the body, the status, the headers and the names of what was absent. A value that is no
@@ -419,3 +280,8 @@ def finish(response: Response, vary: tuple[str, ...], absent: tuple[str, ...], o
     said = ", ".join(response.headers.getlist("Cache-Control")).lower()
     if owner is not None and not any(w in said for w in ("public", "private", "no-store")):
         response.headers.add("Cache-Control", "private")
+
+
+def label(reason: str) -> str:
+    """Return a reason as metrics tell it, without the names of headers."""
+    return reason.partition(" ")[0] if reason.startswith("reads ") else reason.partition(":")[0]
