@@ -182,8 +182,9 @@ def put_off() -> str:
         (lambda: ("page", {"Cache-Control": "no-store"}), "no-store"),
         (lambda: ("page", {"Set-Cookie": "a=b"}), "set-cookie"),
         (lambda: ("page", {"Vary": "Accept"}), "vary"),
-        (read_session, "session"),
-        (read_cookies, "cookie"),
+        (read_session, "reads session"),
+        (read_cookies, "reads cookie"),
+        (lambda: str(request.accept_languages), "reads header"),
         (put_off, "after_this_request"),
         (lambda: abort(403), "error"),
     ],
@@ -192,7 +193,10 @@ def test_a_page_that_is_not_stored_tells_why(
     cache: Cache, bare: Flask, told: Told, view: Any, reason: str
 ) -> None:
     bare.add_url_rule("/", "page", cache.cached()(view))
-    bare.test_client().get("/")
+    client = bare.test_client()
+    for name in ("session", "name"):
+        client.set_cookie(name, "value")
+    client.get("/", headers={"Accept-Language": "de"})
     assert told.of("lookup") == [("page", "miss")]
     assert told.of("load") == [("page", reason)]
     assert told.of("bypass") == []
@@ -247,8 +251,9 @@ def test_times_are_told_in_seconds(
     [
         ({"method": "POST"}, "", "method"),
         ({"headers": {"Authorization": "Bearer token"}}, "", "authorization"),
-        ({}, "session", "session"),
-        ({"query_string": "read"}, "other", "cookie"),
+        ({"query_string": "read"}, "other", "reads cookie"),
+        ({"data": "body"}, "", "body"),
+        ({"headers": {"X-Api-Key": "key"}}, "", "authorization"),
         ({"query_string": "unless"}, "", "unless"),
     ],
 )
@@ -341,14 +346,14 @@ def test_no_event_holds_a_key_a_path_a_value_or_a_user(
 ) -> None:
     name = "ada-lovelace"
 
-    @bare.get("/<name>")
+    @bare.route("/<name>", methods=["GET", "POST"])
     @cache.cached(private_key=lambda: name, tags=[name], key_prefix=name)
     def page(name: str) -> str:
         return name
 
     client = bare.test_client()
-    for headers in ({}, {"Authorization": name}):
-        client.get(f"/{name}?q={name}", headers=headers)
+    for method in ("get", "post"):
+        client.open(f"/{name}?q={name}", method=method)
     cache.get_or_set(name, lambda: name, tags=[name])
     cache.memoize()(sorted)(name)
     cache.invalidate(name)

@@ -203,30 +203,44 @@ def test_a_class_of_views_may_be_cached_as_a_decorator(bare: Flask, cache: Cache
 # What is private.
 
 
-def test_a_page_that_reads_the_session_is_not_kept(site: Site) -> None:
+READS_SESSION = 'bare; fwd=miss; detail="reads session: give private_key"'
+
+
+def logged_in(site: Site, user: str = "alice") -> Any:
+    """Return a client with a session that holds the user's name."""
+    client = site.app.test_client()
+    with client.session_transaction() as values:
+        values["user"] = user
+    return client
+
+
+def test_a_page_that_reads_a_session_is_kept_for_visitors_who_have_none(site: Site) -> None:
+    alice = logged_in(site)
     site.view(lambda: f"hello {session.get('user')}")
-    assert site.status() == 'bare; fwd=miss; detail="session"'
-    assert site.status() == 'bare; fwd=miss; detail="session"'
+    assert alice.get("/page").headers["Cache-Status"] == READS_SESSION
+    assert (site.status(), site.status()) == (STORED, HIT)
+    assert "Cookie" in site.get().headers["Vary"]
+    assert alice.get("/page").headers["Cache-Status"] == READS_SESSION
+    assert alice.get("/page").text == "hello alice"
 
 
 def test_a_page_that_writes_the_session_is_not_kept(site: Site) -> None:
     site.view(lambda: session.setdefault("user", "alice"))
-    assert site.status() == 'bare; fwd=miss; detail="session"'
+    assert site.status() == 'bare; fwd=miss; detail="changes session"'
 
 
-def test_a_page_whose_template_reads_the_session_is_not_kept(site: Site) -> None:
+def test_a_page_whose_template_reads_the_session_is_kept_for_strangers_only(site: Site) -> None:
+    alice = logged_in(site)
     flashed = "{" * 2 + "get_flashed_messages()" + "}" * 2
     site.view(lambda: render_template_string(flashed))
-    assert site.status() == 'bare; fwd=miss; detail="session"'
+    assert (site.status(), site.status()) == (STORED, HIT)
+    assert alice.get("/page").headers["Cache-Status"] == READS_SESSION
 
 
-def test_a_client_with_a_session_gets_pages_of_its_own(site: Site) -> None:
-    site.app.add_url_rule("/login", "login", lambda: session.setdefault("user", "alice"))
+def test_a_page_that_reads_nothing_of_a_session_is_for_everybody(site: Site) -> None:
+    alice = logged_in(site)
     site.view(lambda: "for everybody")
-    site.get()
-    alice = site.app.test_client()
-    alice.get("/login")
-    assert alice.get("/page").headers["Cache-Status"] == 'bare; fwd=bypass; detail="session"'
+    assert alice.get("/page").headers["Cache-Status"] == STORED
     assert site.status() == HIT
 
 
@@ -242,12 +256,17 @@ def test_two_users_on_one_route_never_see_each_other(site: Site) -> None:
         assert clients["bob"].get("/page").text == "hello bob"
 
 
-def test_a_page_that_reads_a_cookie_is_not_kept(site: Site) -> None:
+def test_a_page_that_reads_a_cookie_is_kept_for_visitors_who_have_none(site: Site) -> None:
     """A JWT in a cookie is no session."""
     site.view(lambda: f"hello {request.cookies.get('jwt')}")
-    assert site.status() == 'bare; fwd=miss; detail="cookie"'
-    assert site.get(headers={"Cookie": "jwt=alice"}).text == "hello alice"
+    alice = {"Cookie": "_ga=1; jwt=alice"}
     assert site.get().text == "hello None"
+    for _ in range(2):
+        response = site.get(headers=alice)
+        assert response.text == "hello alice"
+        reason = "reads cookie: give private_key"
+        assert response.headers["Cache-Status"] == f'bare; fwd=miss; detail="{reason}"'
+    assert site.status(headers={"Cookie": "_ga=1"}) == HIT
 
 
 def test_cookies_that_nobody_reads_do_not_matter(site: Site) -> None:
@@ -281,12 +300,16 @@ def outer_decorator(site: Site, read: Body) -> None:
     ("read", "reason"),
     [(lambda: session.get("user"), "session"), (lambda: request.cookies.get("jwt"), "cookie")],
 )
-def test_a_guard_outside_the_view_that_looks_at_who_asks_makes_the_request_private(
+def test_a_guard_outside_the_view_that_sees_who_asks_makes_the_request_private(
     site: Site, place: Any, read: Body, reason: str
 ) -> None:
     place(site, read)
+    alice = logged_in(site)
+    alice.set_cookie("jwt", "alice")
     for _ in range(2):
-        assert site.status() == f'bare; fwd=bypass; detail="{reason}"'
+        status = alice.get("/page").headers["Cache-Status"]
+        assert status == f'bare; fwd=bypass; detail="reads {reason}: give private_key"'
+    assert (site.status(), site.status()) == (STORED, HIT)
 
 
 def test_a_guard_outside_the_view_goes_on_guarding(site: Site) -> None:
@@ -315,8 +338,8 @@ def test_private_key_keeps_a_page_for_each_owner(site: Site) -> None:
             response = client.get("/page")
             assert response.text == f"hello {name}"
             assert "Cookie" in response.headers["Vary"]
-    assert site.runs == 2
-    assert site.status() == 'bare; fwd=bypass; detail="session"'  # nobody's page is not kept
+            assert response.headers["Cache-Control"] == "private"
+    assert site.status() == 'bare; fwd=bypass; detail="no owner"'
 
 
 # What is stored.
@@ -402,7 +425,7 @@ def test_a_page_is_sent_as_the_view_made_it(site: Site, body: Body) -> None:
     for response in (first, second):
         assert (response.status_code, response.data) == (200, plain.data)
         assert set(plain.headers) <= set(response.headers)
-    assert second.headers["Cache-Status"] == HIT
+    assert second.headers["Cache-Status"].startswith("bare; hit")
     assert site.runs == 1
 
 

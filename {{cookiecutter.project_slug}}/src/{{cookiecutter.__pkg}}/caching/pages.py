@@ -226,7 +226,9 @@ class Page(Function):
         if cache.enable_signals:
             self.signal(look.entry is not None, key, args, kwargs)
         if look.entry is None and not (look.outcome == "stored" and asked.direct):
-            said = "stored" if look.outcome == "stored" else f'detail="{look.outcome}"'
+            said = (
+                "stored" if look.outcome == "stored" else f'detail="{asked.detail or look.outcome}"'
+            )
             status = ("Cache-Status", f"{app.name}; fwd=miss; {said}")
             return self._send(asked, value, status)
         added = [("Cache-Status", f"{app.name}; fwd=miss; stored")]

@@ -57,6 +57,8 @@ class Visit:
     owner: Any = None
     #: Names of what was read and was not there.
     absent: tuple[str, ...] = ()
+    #: Why the page is not kept, in full.
+    detail: str = ""
     #: The name of what keeps the page from being kept, if other requests may lack it.
     present: str = ""
 
@@ -129,7 +131,8 @@ def compute(page: Any, asked: Visit, before: set[str]) -> tuple[Any, Any, str | 
     if not refusal and page.response_filter and not page.response_filter(response):
         refusal = "response_filter"
     stored, refusal = (None, refusal) if refusal else kept(asked, value, page.vary_names)
-    return value, stored, refusal, fresh
+    asked.detail = refusal or ""
+    return value, stored, refusal and label(refusal), fresh
 
 
 def verdict(
@@ -284,4 +287,8 @@ def finish(response: Response, vary: tuple[str, ...], absent: tuple[str, ...], o
 
 def label(reason: str) -> str:
     """Return a reason as metrics tell it, without the names of headers."""
-    return reason.partition(" ")[0] if reason.startswith("reads ") else reason.partition(":")[0]
+    short = reason.partition(":")[0]
+    known = not short.startswith("reads ") or short in {
+        it.partition(":")[0] for it in _ADVICE.values()
+    }
+    return short if known else "reads header"
