@@ -4,10 +4,10 @@ OUT ?= ..
 export OUT
 BIN := .venv/bin
 
-.PHONY: help demo new test proof rules size mutants bench pictures lint clean
+.PHONY: help demo new test proof flask-main rules size mutants bench pictures lint clean
 
 help: ## Show this help
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 demo: .venv/installed ## Generate a project with the default answers and start it (PORT=5000)
 	@test -d build/demo/my_cached_app || $(BIN)/cookiecutter --no-input -o build/demo . >/dev/null
@@ -25,6 +25,15 @@ proof: .venv/installed ## Run what takes too long for every day
 	$(BIN)/pytest -n 2 -q -m proof
 	$(BIN)/python -m tests.rules
 	TEST_KEYS=1_000_000 $(BIN)/pytest -q tests/engine/memory --backend=memory
+
+# FLASK may be the path of a copy.
+FLASK := https://github.com/pallets/flask/archive/refs/heads/main.zip
+flask-main: .venv/installed ## Run the proof of the engine on the main branch of Flask (FLASK=)
+	@$(BIN)/python -m tests.servers
+	$(BIN)/pip install -q --no-deps --upgrade --target build/flask-main $(FLASK)
+	for backend in memory disk redis; do \
+	  PYTHONPATH=$(CURDIR)/build/flask-main $(BIN)/pytest -q tests/engine --backend=$$backend || exit 1; \
+	done
 
 rules: .venv/installed ## Break rules of the README in a project: its own tests must notice (RULES="lru 3")
 	@$(BIN)/python -m tests.rules $(RULES)

@@ -33,8 +33,11 @@ def pytest_configure(config: pytest.Config) -> None:
     source = project.resolve() / "src"
     assert source.joinpath(SLUG, "caching").is_dir(), f"{project} is no project called {SLUG}"
     sys.path.insert(0, str(source))
-    os.environ["PYTHONPATH"] = str(source)  # for the processes that tests start
+    paths = [str(source), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))  # for processes of the tests
     config.addinivalue_line("filterwarnings", "error")
+    # It asks Flask 3.2 for the class of 3.1's second context, wherever `flask` loads its commands.
+    config.addinivalue_line("filterwarnings", "default::DeprecationWarning:flask_limiter")
     for module in ("fixtures", f"{backend}.backend"):  # they import the project
         config.pluginmanager.import_plugin(f"tests.engine.{module}")
 
