@@ -91,7 +91,7 @@ class WatchedRequest(Request):
     #: The keys in an environ of headers that say who the visitor is.
     private: frozenset[str] = frozenset()
     #: What hooks left in `g` and on the request, while it is hidden from the page.
-    hidden: tuple[dict[str, Any], dict[str, Any], type] | None = None
+    hidden: tuple[Any, ...] | None = None
 
     def __init__(self, environ: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         self.reads: set[str] = set()
@@ -142,7 +142,7 @@ def watched(base: type[Request], private: tuple[str, ...]) -> type[Request]:
     """
     keys = {"HTTP_AUTHORIZATION", "REMOTE_USER", *map(watch.environ_key, private)}
     bases = (base,) if issubclass(base, WatchedRequest) else (WatchedRequest, base)
-    return type(base.__name__, bases, {"private": frozenset(keys)})
+    return type(base.__name__, bases, {**watch.uncached(base), "private": frozenset(keys)})
 
 
 class Page(Function):

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flask import Flask, Response, after_this_request, globals
-from flask.sessions import SecureCookieSessionInterface
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from werkzeug.http import parse_cookie, parse_date, parse_list_header
 from werkzeug.utils import cached_property
 
@@ -70,9 +70,8 @@ class Visit:
         """
         with reading(self.context) as reads:
             yield
-        self.covered |= {
-            it for it in reads if sessions or not (it == "session" or "cookie" in it.lower())
-        }
+        personal = {it for it in reads if it == "session" or "cookie" in it.lower()}
+        self.covered |= reads if sessions else reads - personal
 
 
 @contextmanager
@@ -83,9 +82,13 @@ def computing(context: Any, hide: bool = False) -> Iterator[set[str]]:
     """
     request = context.request
     for name in [*vars(request)]:
-        if name in _CACHES or isinstance(getattr(type(request), name, None), cached_property):
+        kind = type(getattr(type(request), name, None))
+        if name in _CACHES or (issubclass(kind, cached_property) and kind is not watch.Uncached):
             del vars(request)[name]
-    hide = hide and not request.hidden
+    hide, session = hide and not request.hidden, context._session
+    modified = session.modified
+    if isinstance(session, SecureCookieSession):  # others may not notice each change
+        session.modified = False
     with reading(context) as reads:
         if hide:
             watch.hide(request)
@@ -94,8 +97,9 @@ def computing(context: Any, hide: bool = False) -> Iterator[set[str]]:
         finally:
             if hide:
                 watch.show(request)
-            if context._session.accessed and context._session.modified:
+            if session.accessed and session.modified:
                 reads.add("changed session")
+            session.modified |= modified
     request.reads |= reads
 
 
@@ -204,15 +208,15 @@ def lacks(environ: dict[str, Any], absent: tuple[str, ...]) -> bool:
 
 
 def judged(app: Flask, value: Any) -> Response:
-    """Return an empty response with the status and headers of what a view returned.
-
-    Raises what Flask raises for a tuple that is none.
-    """
-    body, *rest = value if isinstance(value, tuple) else (value,)
+    """Return an empty response with the status and headers of what a view returned."""
+    body, *rest = value if isinstance(value, tuple) and value else (value,)
     response = app.response_class()
     if isinstance(body, Response):
         response = app.response_class(status=body.status, headers=body.headers)
-    return app.make_response((response, *rest)) if rest else response
+    try:
+        return app.make_response((response, *rest)) if rest else response
+    except (TypeError, ValueError):  # it is for a decorator, which knows better
+        return app.response_class(status=501)
 
 
 def refused(response: Response, vary: tuple[str, ...], owner: Any) -> tuple[str | None, float]:
@@ -288,7 +292,7 @@ def finish(response: Response, vary: tuple[str, ...], absent: tuple[str, ...], o
 def label(reason: str) -> str:
     """Return a reason as metrics tell it, without the names of headers."""
     short = reason.partition(":")[0]
-    known = not short.startswith("reads ") or short in {
-        it.partition(":")[0] for it in _ADVICE.values()
-    }
-    return short if known else "reads header"
+    return short if short in _LABELS or not short.startswith("reads ") else "reads header"
+
+
+_LABELS = {advice.partition(":")[0] for advice in _ADVICE.values()}

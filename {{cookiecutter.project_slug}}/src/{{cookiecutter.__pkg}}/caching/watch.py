@@ -10,42 +10,32 @@ from typing import Any
 
 from flask import g, request
 from werkzeug.datastructures import EnvironHeaders, ImmutableMultiDict
+from werkzeug.sansio.request import Request
 from werkzeug.test import create_environ
+from werkzeug.utils import cached_property
 
+_PRIVATE = """
+X-API-Key API-Key ApiKey X-Auth-Token X-Access-Token X-Session-Token X-User-Token  # by custom
+Private-Token X-Goog-Api-Key X-RapidAPI-Key X-Amz-Security-Token  # GitLab, Google, RapidAPI, AWS
+Ocp-Apim-Subscription-Key X-Functions-Key Proxy-Authorization  # Azure; RFC 9110
+X-Remote-User X-User X-User-ID X-Email X-WebAuth-User X-Vouch-User  # nginx by custom; Grafana
+Client-Cert X-Forwarded-Client-Cert X-Forwarded-Tls-Client-Cert  # RFC 9440, Envoy, Traefik
+SSL-Client-Cert SSL-Client-Subject-DN X-SSL-Client-Cert X-SSL-Client-S-DN  # ingress-nginx, HAProxy
+X-Forwarded-User X-Forwarded-Email X-Forwarded-Preferred-Username X-Forwarded-Groups
+X-Forwarded-Access-Token X-Auth-Request-User X-Auth-Request-Email X-Auth-Request-Groups
+X-Auth-Request-Preferred-Username X-Auth-Request-Access-Token  # oauth2-proxy, header options
+Cf-Access-Jwt-Assertion Cf-Access-Authenticated-User-Email Cf-Access-Token
+Cf-Access-Client-Id Cf-Access-Client-Secret  # Cloudflare Access, authorization cookie
+X-Amzn-Oidc-Accesstoken X-Amzn-Oidc-Identity X-Amzn-Oidc-Data  # AWS ALB, user claims
+X-Goog-Authenticated-User-Email X-Goog-Authenticated-User-ID X-Goog-IAP-JWT-Assertion  # Google IAP
+X-MS-Client-Principal X-MS-Client-Principal-ID X-MS-Client-Principal-Name X-MS-Client-Principal-IDP
+X-MS-Token-AAD-ID-Token X-MS-Token-AAD-Access-Token  # Azure App Service, user identities
+Tailscale-User-Login Tailscale-User-Name Tailscale-User-Profile-Pic  # Tailscale, serve
+Remote-User Remote-Email Remote-Name Remote-Groups  # Authelia, trusted header SSO
+X-Authentik-Username X-Authentik-Email X-Authentik-JWT X-Pomerium-JWT-Assertion  # and Pomerium
+"""
 #: Headers that say who the visitor is. Requests with one of them go past the cache.
-PRIVATE_HEADERS = (
-    # API keys, as OpenAPI's own example, Azure, Google, GitLab, RapidAPI and many others name them
-    *("X-API-Key", "Api-Key", "ApiKey", "X-Auth-Token", "X-Access-Token", "X-Session-Token"),
-    *("Ocp-Apim-Subscription-Key", "X-Functions-Key", "X-Goog-Api-Key", "Private-Token"),
-    *("X-RapidAPI-Key", "X-User-Token", "X-Amz-Security-Token", "Proxy-Authorization"),
-    # nginx, Traefik and Apache in front of an app, by custom; Grafana's auth proxy
-    *("X-Remote-User", "X-User", "X-User-ID", "X-Email", "X-WebAuth-User", "X-Vouch-User"),
-    # Client certificates: RFC 9440; Envoy; ingress-nginx; Traefik
-    *("Client-Cert", "X-Forwarded-Client-Cert", "SSL-Client-Cert", "SSL-Client-Subject-DN"),
-    *("X-SSL-Client-Cert", "X-SSL-Client-S-DN", "X-Forwarded-Tls-Client-Cert"),
-    # https://oauth2-proxy.github.io/oauth2-proxy/configuration/overview#header-options
-    *("X-Forwarded-User", "X-Forwarded-Email", "X-Forwarded-Preferred-Username"),
-    *("X-Forwarded-Groups", "X-Forwarded-Access-Token", "X-Auth-Request-User"),
-    *("X-Auth-Request-Email", "X-Auth-Request-Preferred-Username", "X-Auth-Request-Groups"),
-    "X-Auth-Request-Access-Token",
-    # https://developers.cloudflare.com/cloudflare-one/identity/authorization-cookie/
-    *("Cf-Access-Jwt-Assertion", "Cf-Access-Authenticated-User-Email"),
-    *("Cf-Access-Client-Id", "Cf-Access-Client-Secret", "Cf-Access-Token"),
-    # https://docs.aws.amazon.com/elasticloadbalancing/latest/application/listener-authenticate-users.html
-    *("X-Amzn-Oidc-Accesstoken", "X-Amzn-Oidc-Identity", "X-Amzn-Oidc-Data"),
-    # https://cloud.google.com/iap/docs/identity-howto
-    *("X-Goog-Authenticated-User-Email", "X-Goog-Authenticated-User-Id"),
-    "X-Goog-Iap-Jwt-Assertion",
-    # https://learn.microsoft.com/azure/app-service/configure-authentication-user-identities
-    *("X-MS-Client-Principal", "X-MS-Client-Principal-Id", "X-MS-Client-Principal-Name"),
-    *("X-MS-Client-Principal-Idp", "X-MS-Token-AAD-Id-Token", "X-MS-Token-AAD-Access-Token"),
-    # https://tailscale.com/kb/1312/serve#identity-headers
-    *("Tailscale-User-Login", "Tailscale-User-Name", "Tailscale-User-Profile-Pic"),
-    # https://www.authelia.com/integration/trusted-header-sso/introduction/; authentik; Pomerium
-    *("Remote-User", "Remote-Email", "Remote-Name", "Remote-Groups"),
-    *("X-Authentik-Username", "X-Authentik-Email", "X-Authentik-Jwt"),
-    "X-Pomerium-Jwt-Assertion",
-)
+PRIVATE_HEADERS = tuple(" ".join(line.partition("#")[0] for line in _PRIVATE.splitlines()).split())
 
 
 def environ_key(header: str) -> str:
@@ -56,12 +46,12 @@ def environ_key(header: str) -> str:
 
 #: A hook may read these for a log or a limit, as long as the page takes nothing that hooks left.
 FREE = {"REMOTE_ADDR"} | {
-    environ_key(header)
-    for header in (
-        *("User-Agent", "Accept-Encoding", "X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP"),
-        *("X-Request-ID", "X-Correlation-ID", "Traceparent", "Tracestate", "Baggage"),
-        *("Sentry-Trace", "X-Amzn-Trace-Id", "X-Cloud-Trace-Context", "X-B3-TraceId"),
-        *("X-B3-SpanId", "X-B3-ParentSpanId", "X-B3-Sampled", "X-B3-Flags"),
+    f"HTTP_{name}"
+    for name in (
+        *("USER_AGENT", "ACCEPT_ENCODING", "X_FORWARDED_FOR", "X_FORWARDED_PROTO", "X_REAL_IP"),
+        *("X_REQUEST_ID", "X_CORRELATION_ID", "TRACEPARENT", "TRACESTATE", "BAGGAGE"),
+        *("SENTRY_TRACE", "X_AMZN_TRACE_ID", "X_CLOUD_TRACE_CONTEXT", "X_B3_TRACEID"),
+        *("X_B3_SPANID", "X_B3_PARENTSPANID", "X_B3_SAMPLED", "X_B3_FLAGS"),
     )
 }
 # Code that reads more than it uses. Flask-Login (0.6) makes this identifier for every visitor, and
@@ -136,10 +126,8 @@ def hide(request: Any) -> None:
     """Hide what hooks left in `g` and on the request, until it is read or `show` is called."""
     here: Any = g._get_current_object()
     attributes = vars(request)
-    left = {name: attributes[name] for name in attributes.keys() - _fresh(request.__class__)}
-    for name in left:
-        del attributes[name]
-    request.hidden = left, vars(here).copy(), here.__class__
+    left = {name: attributes.pop(name) for name in attributes.keys() - _fresh(request.__class__)}
+    request.hidden = left, vars(here).copy(), here, here.__class__
     vars(here).clear()
     here.__class__ = _hiding(here.__class__)
 
@@ -147,11 +135,10 @@ def hide(request: Any) -> None:
 def show(request: Any) -> None:
     """Give back what is hidden; what was set meanwhile stays."""
     if request.hidden:
-        left, values, kind = request.hidden
-        request.hidden = None
-        g._get_current_object().__class__ = kind
+        left, values, here, kind = request.hidden
+        request.hidden, here.__class__ = None, kind
         vars(request).update({**left, **vars(request)})
-        vars(g).update({**values, **vars(g)})
+        vars(here).update({**values, **vars(here)})
 
 
 @functools.cache
@@ -178,3 +165,28 @@ def _fresh(request_class: Any) -> set[str]:
     """Return the names of the attributes that a request has before any hook runs."""
     routed = {"view_args", "url_rule", "routing_exception", "json_module"}
     return {*vars(request_class(create_environ())), *routed, "hidden", "pages_being_made"}
+
+
+class Uncached(cached_property[Any]):
+    """A property that reads a header each time, unless it was set.
+
+    Werkzeug's keep what they found, so that a read for a log, which is free, would hide others.
+    """
+
+    def __get__(self, request: Any, kind: Any = None) -> Any:
+        """Return the value."""
+        if request is None:
+            return self
+        read: Any = self.fget
+        value = vars(request).get(self.__name__, self)
+        return read(request) if value is self else value
+
+
+_IN_KEY = {"args", "full_path", "url", "base_url", "root_url", "host_url", "host", "cookies"}
+
+
+def uncached(base: type[Request]) -> dict[str, Uncached]:
+    """Return those of Werkzeug's properties that `base` has and that read a header."""
+    cached = {n: p for n, p in vars(Request).items() if isinstance(p, cached_property)}
+    own = {n: p for n, p in cached.items() if getattr(base, n) is p and n not in _IN_KEY}
+    return {name: Uncached(it.fget, name) for name, it in own.items()}
