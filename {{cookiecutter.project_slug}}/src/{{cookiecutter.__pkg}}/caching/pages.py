@@ -191,8 +191,7 @@ class Page(Function):
         if reason:
             events.bypass(name, rules.label(reason))
             said = "fwd=method" if reason == "method" else f'fwd=bypass; detail="{reason}"'
-            status = ("Cache-Status", f"{app.name}; {said}")
-            return self._send(asked, self.call(args, kwargs), status)
+            return self._send(asked, self.call(args, kwargs), said)
         tag_keys, outdated = self.tag_keys, None
         if self.make_name:
             tag_keys += (keys.tag_key(self.key(args, kwargs)),)
@@ -226,25 +225,20 @@ class Page(Function):
                 look.store(page, refusal, own or None, fresh, mark=not asked.present)
         if cache.enable_signals:
             self.signal(look.entry is not None, key, args, kwargs)
-        if look.entry is None and not (look.outcome == "stored" and asked.direct):
-            said = (
-                "stored" if look.outcome == "stored" else f'detail="{asked.detail or look.outcome}"'
-            )
-            status = ("Cache-Status", f"{app.name}; fwd=miss; {said}")
-            return self._send(asked, value, status)
-        added = [("Cache-Status", f"{app.name}; fwd=miss; stored")]
+        said = "fwd=miss; stored"
+        added = []
         if look.entry is not None:
-            now, expires, created = cache.clock(), look.entry.expires, look.entry.created
-            ttl = "" if expires == math.inf else f"; ttl={math.floor(expires - now)}"
-            added = [
-                ("Cache-Status", f"{app.name}; hit{ttl}"),
-                ("Age", str(max(0, int(now - created)))),
-            ]
+            now, expires = cache.clock(), look.entry.expires
+            said = "hit" if expires == math.inf else f"hit; ttl={math.floor(expires - now)}"
+            added = [("Age", str(max(0, int(now - look.entry.created))))]
             if self.response_hit_indication:
                 added.append(("hit_cache", "True"))
             value, asked.absent = _shown(app, look.entry), look.entry.value[3]
-            if not asked.direct:
-                return self._send(asked, value, *added)
+        elif look.outcome != "stored":
+            said = f'fwd=miss; detail="{asked.detail or look.outcome}"'
+        if not asked.direct or "detail" in said:
+            return self._send(asked, value, said, *added)
+        added.append(("Cache-Status", f"{app.name}; {said}"))
         # They were checked when they were made; `add` would check each of them on each hit.
         value.headers._list += added
         # 304 for a client that has the page already (RFC 9110, section 13).
@@ -287,12 +281,13 @@ class Page(Function):
         )
         return _hashed(parts, self.hash_method or self.cache.hash_method)
 
-    def _send(self, asked: rules.Visit, value: Any, *added: Any) -> Any:
-        """Return what the view answered; the response is sent with the headers `added`."""
+    def _send(self, asked: rules.Visit, value: Any, said: str, *added: tuple[str, str]) -> Any:
+        """Return what the view answered; its response is sent with these headers."""
 
         def complete(response: Response) -> Response:
             rules.finish(response, self.vary_names, asked.absent, asked.owner)
-            response.headers.extend(added)
+            app_name = asked.context.app.name
+            response.headers.extend((*added, ("Cache-Status", f"{app_name}; {said}")))
             return response
 
         if asked.direct:

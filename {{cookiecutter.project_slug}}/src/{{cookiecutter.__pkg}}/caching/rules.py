@@ -83,7 +83,7 @@ def computing(context: Any, hide: bool = False) -> Iterator[set[str]]:
     request = context.request
     for name in [*vars(request)]:
         kind = type(getattr(type(request), name, None))
-        if name in _CACHES or (issubclass(kind, cached_property) and kind is not watch.Uncached):
+        if name in _CACHES or issubclass(kind, cached_property):
             del vars(request)[name]
     hide, session = hide and not request.hidden, context._session
     modified = session.modified

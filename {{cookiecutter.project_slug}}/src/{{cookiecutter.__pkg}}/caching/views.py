@@ -1,8 +1,9 @@
 """Where a decorated function stands: directly under a route, below other decorators, or neither."""
 
 import functools
+import gc
 from collections.abc import Callable, Iterator
-from types import FunctionType, MethodType
+from types import CellType, FunctionType, MethodType
 from typing import Any
 
 import flask.views
@@ -30,12 +31,12 @@ def place(view: Any, function: Callable[..., Any], method: str) -> str:
 def _place(view: Any, function: Any, method: str) -> str:
     kind = getattr(view, "view_class", None)
     # The function that `as_view` makes, with no decorator around it.
-    if kind and view.__code__.co_filename == flask.views.__file__:
-        names = (method.lower(), "get") if method == "HEAD" else (method.lower(),)
-        handler = next((getattr(kind, n) for n in names if hasattr(kind, n)), None)
-        if kind.dispatch_request is MethodView.dispatch_request and handler is function:
-            return "direct"
-        if kind.dispatch_request is function:
+    if kind and getattr(view, "__code__", view).co_filename == flask.views.__file__:
+        dispatch: Any = kind.dispatch_request
+        if dispatch is MethodView.dispatch_request:
+            get = getattr(kind, "get", None) if method == "HEAD" else None
+            dispatch = getattr(kind, method.lower(), get)
+        if dispatch is function:
             return "direct"
     return "below" if any(one is function for one in _reached(view)) else ""
 
@@ -56,34 +57,19 @@ def _reached(view: Any) -> Iterator[Any]:
     seen, left = set[int](), [view]
     while left and len(seen) < MOST:
         one = left.pop()
-        if id(one) not in seen:
-            seen.add(id(one))
-            yield one
-            left += _held(one, type(one))
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        kind = type(one)
+        if kind is FunctionType:
+            apart = (one.__globals__, one.__builtins__)
+            inside = _chain(one) if hasattr(one, "make_cache_key") else gc.get_referents(one)
+            left += [it for it in inside if all(it is not other for other in apart)]
+        elif issubclass(kind, type):
+            left += gc.get_referents(one) if issubclass(one, View) else ()
+        elif issubclass(kind, _HOLDERS) or hasattr(kind, "__call__"):  # noqa: B004
+            left += () if issubclass(kind, (Scaffold, LocalProxy)) else gc.get_referents(one)
 
 
-def _held(one: Any, kind: type) -> list[Any]:
-    if issubclass(kind, FunctionType):
-        if hasattr(one, "make_cache_key"):
-            return [*_chain(one)]
-        held = [vars(one), one.__defaults__, one.__kwdefaults__]
-        for cell in one.__closure__ or ():
-            try:
-                held.append(cell.cell_contents)
-            except ValueError:  # it is empty
-                continue
-        return held
-    if issubclass(kind, functools.partial):
-        return [one.func, *one.args, *one.keywords.values()]
-    if issubclass(kind, MethodType):
-        return [one.__func__, *getattr(one.__self__, "__dict__", {}).values()]
-    if issubclass(kind, type) and issubclass(one, View):
-        names = ("dispatch_request", *map(str.lower, one.methods or ()))
-        return [getattr(one, name, None) for name in names]
-    if issubclass(kind, (list, tuple, set, frozenset)):
-        return [*one]
-    if issubclass(kind, dict):
-        return [*one.values()]
-    if "__call__" in dir(kind) and not issubclass(kind, (type, Scaffold, LocalProxy)):
-        return [*getattr(one, "__dict__", {}).values()]
-    return []
+_HOLDERS = (CellType, MethodType, functools.partial, list, tuple, set, frozenset, dict)

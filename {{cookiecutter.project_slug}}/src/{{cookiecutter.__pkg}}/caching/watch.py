@@ -105,21 +105,21 @@ class Cookies(ImmutableMultiDict[str, str]):
     request: Any = None
 
 
-def _noting(method: str, by_name: bool) -> Any:
+def _noting(method: str, name: str) -> Any:
     def reading(self: Cookies, *args: Any, **kwargs: Any) -> Any:
-        note(self.request, f"cookie {args[0]}" if by_name else "HTTP_COOKIE")
+        note(self.request, name % (*args, *kwargs.values())[:1] if "%" in name else name)
         return getattr(super(Cookies, self), method)(*args, **kwargs)
 
     return reading
 
 
-for _method in ("__getitem__", "__contains__", "get", "getlist"):
-    setattr(Cookies, _method, _noting(_method, by_name=True))
-for _method in (
-    *("__iter__", "__len__", "__eq__", "__or__", "__repr__", "__reduce_ex__", "__copy__"),
-    *("keys", "values", "items", "lists", "listvalues", "to_dict", "copy", "deepcopy"),
+for _names, _name in (
+    ("__getitem__ __contains__ get getlist", "cookie %s"),
+    ("__iter__ __len__ __eq__ __or__ __repr__ __reduce_ex__ __copy__ keys values", "HTTP_COOKIE"),
+    ("items lists listvalues to_dict copy deepcopy", "HTTP_COOKIE"),
 ):
-    setattr(Cookies, _method, _noting(_method, by_name=False))
+    for _method in _names.split():
+        setattr(Cookies, _method, _noting(_method, _name))
 
 
 def hide(request: Any) -> None:
@@ -167,26 +167,14 @@ def _fresh(request_class: Any) -> set[str]:
     return {*vars(request_class(create_environ())), *routed, "hidden", "pages_being_made"}
 
 
-class Uncached(cached_property[Any]):
-    """A property that reads a header each time, unless it was set.
+def uncached(base: type[Request]) -> dict[str, property]:
+    """Return those of Werkzeug's properties that `base` has and that read a header, each time.
 
     Werkzeug's keep what they found, so that a read for a log, which is free, would hide others.
     """
-
-    def __get__(self, request: Any, kind: Any = None) -> Any:
-        """Return the value."""
-        if request is None:
-            return self
-        read: Any = self.fget
-        value = vars(request).get(self.__name__, self)
-        return read(request) if value is self else value
+    cached = {n: p for n, p in vars(Request).items() if isinstance(p, cached_property)}
+    own = {n: p for n, p in cached.items() if getattr(base, n) is p and n not in _IN_KEY}
+    return {name: property(it.fget) for name, it in own.items()}
 
 
 _IN_KEY = {"args", "full_path", "url", "base_url", "root_url", "host_url", "host", "cookies"}
-
-
-def uncached(base: type[Request]) -> dict[str, Uncached]:
-    """Return those of Werkzeug's properties that `base` has and that read a header."""
-    cached = {n: p for n, p in vars(Request).items() if isinstance(p, cached_property)}
-    own = {n: p for n, p in cached.items() if getattr(base, n) is p and n not in _IN_KEY}
-    return {name: Uncached(it.fget, name) for name, it in own.items()}
