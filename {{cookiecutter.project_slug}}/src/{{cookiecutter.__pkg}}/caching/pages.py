@@ -102,11 +102,10 @@ class WatchedRequest(Request):
     @property
     def cookies(self) -> Any:
         """The cookies. Flask reads one of them to open the session, which is no read of the app."""
-        header = self.environ.get("HTTP_COOKIE")
         context = rules.current_context() if has_request_context() else None
-        if context and context.request is self and context._session is None:
-            return parse_cookie(header, cls=self.dict_storage_class)
-        cookies: Any = parse_cookie(header, cls=watch.Cookies)
+        opens = context and context.request is self and context._session is None
+        kind: Any = self.dict_storage_class if opens else watch.Cookies
+        cookies: Any = parse_cookie(self.environ.get("HTTP_COOKIE"), cls=kind)
         cookies.request = self
         return cookies
 
@@ -120,7 +119,7 @@ class WatchedRequest(Request):
     def remote_addr(self) -> str | None:
         """The client's address."""
         watch.note(self, "REMOTE_ADDR")
-        return self.environ.get("REMOTE_ADDR") if self._address is None else self._address
+        return self._address
 
     @remote_addr.setter
     def remote_addr(self, address: str | None) -> None:
@@ -136,10 +135,7 @@ class WatchedRequest(Request):
 
 
 def watched(base: type[Request], private: tuple[str, ...]) -> type[Request]:
-    """Return a subclass of an app's request class that is watched.
-
-    `private` are the headers that say who the visitor is.
-    """
+    """Return a watched subclass of an app's request class; `private` are its private headers."""
     keys = {"HTTP_AUTHORIZATION", "REMOTE_USER", *map(watch.environ_key, private)}
     bases = (base,) if issubclass(base, WatchedRequest) else (WatchedRequest, base)
     return type(base.__name__, bases, {**watch.uncached(base), "private": frozenset(keys)})
@@ -154,8 +150,7 @@ class Page(Function):
             seconds(self.timeout)  # which raises for a bad one
         self.vary_names = tuple(sorted(name.lower() for name in keys.names(self.vary)))
         self.vary_keys = tuple(map(watch.environ_key, self.vary_names))
-        # key -> what kept the page from being kept, and until when requests that have it leave the
-        # lease to others.
+        # key -> what was read, and until when requests that have it leave the lease to others
         self._private: dict[str, tuple[str, float]] = {}
         self._query = None if self.query is None else tuple(sorted(keys.names(self.query)))
 
@@ -225,14 +220,12 @@ class Page(Function):
                 look.store(page, refusal, own or None, fresh, mark=not asked.present)
         if cache.enable_signals:
             self.signal(look.entry is not None, key, args, kwargs)
-        said = "fwd=miss; stored"
-        added = []
+        said, added = "fwd=miss; stored", []
         if look.entry is not None:
             now, expires = cache.clock(), look.entry.expires
             said = "hit" if expires == math.inf else f"hit; ttl={math.floor(expires - now)}"
-            added = [("Age", str(max(0, int(now - look.entry.created))))]
-            if self.response_hit_indication:
-                added.append(("hit_cache", "True"))
+            added = [("hit_cache", "True")] if self.response_hit_indication else []
+            added.append(("Age", str(max(0, int(now - look.entry.created)))))
             value, asked.absent = _shown(app, look.entry), look.entry.value[3]
         elif look.outcome != "stored":
             said = f'fwd=miss; detail="{asked.detail or look.outcome}"'

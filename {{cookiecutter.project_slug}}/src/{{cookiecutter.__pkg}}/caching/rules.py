@@ -5,6 +5,7 @@ absent and is noted with the page, or the page is not kept.
 """
 
 import pickle
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from werkzeug.http import parse_cookie, parse_date, parse_list_header
 from werkzeug.utils import cached_property
 
 from . import watch
+
+Names = tuple[str, ...]
 
 # Flask 3.2 has one context, which 3.1 calls `request_ctx` during a request. They hold the session,
 # which counts as read if one asks Flask's `session` for it.
@@ -56,7 +59,7 @@ class Visit:
     covered: set[str] = field(default_factory=set)
     owner: Any = None
     #: Names of what was read and was not there.
-    absent: tuple[str, ...] = ()
+    absent: Names = ()
     #: Why the page is not kept, in full.
     detail: str = ""
     #: The name of what keeps the page from being kept, if other requests may lack it.
@@ -127,8 +130,7 @@ def compute(page: Any, asked: Visit, before: set[str]) -> tuple[Any, Any, str | 
         response = judged(app, value)
     read, asked.absent = verdict(asked, reads | (before - free), page.vary_keys)
     refusal, fresh = refused(response, page.vary_names, asked.owner)
-    if refusal:
-        asked.present = ""  # nobody's page may be kept
+    asked.present = "" if refusal else asked.present  # nobody's page may be kept
     refusal = "head" if request.method == "HEAD" else refusal or read
     if not refusal and len(context._after_request_functions) > later:
         refusal = "after_this_request"  # a hit would not run these functions
@@ -139,17 +141,14 @@ def compute(page: Any, asked: Visit, before: set[str]) -> tuple[Any, Any, str | 
     return value, stored, refusal and label(refusal), fresh
 
 
-def verdict(
-    asked: Visit, reads: set[str], vary: tuple[str, ...]
-) -> tuple[str | None, tuple[str, ...]]:
+def verdict(asked: Visit, reads: set[str], vary: Names) -> tuple[str | None, Names]:
     """Return why a page that reads `reads` must not be kept, or None, and those that are absent.
 
     The headers of `vary` are in the key, and for a page with an owner all that is private.
     """
     context, absent = asked.context, set()
     for name in sorted(reads - asked.covered - {"HTTP_HOST", *vary}):
-        private = _PERSONAL | context.request.private
-        personal = name in private or name.startswith("cookie ")
+        personal = name in _PERSONAL | context.request.private or name.startswith("cookie ")
         if asked.owner is not None and personal:
             continue
         found, there = _found(context, name)
@@ -160,9 +159,8 @@ def verdict(
         kind, header = name.partition(" ")[0], name.removeprefix("HTTP_").replace("_", "-").lower()
         if kind in _ADVICE:
             return _ADVICE[kind], ()
-        known = header.isascii() and header.replace("-", "").isalnum()
         advice = "give private_key" if personal else "add it to vary"
-        return f"reads {header if known else 'headers'}: {advice}", ()
+        return f"reads {re.sub('[^a-z0-9-]', '?', header)}: {advice}", ()
     return None, tuple(sorted(absent))
 
 
@@ -199,7 +197,7 @@ def _found(context: Any, name: str) -> tuple[str, bool]:
     return name, name in environ or name in ("*", "g", "changed session")
 
 
-def lacks(environ: dict[str, Any], absent: tuple[str, ...]) -> bool:
+def lacks(environ: dict[str, Any], absent: Names) -> bool:
     """Tell whether a request lacks all that was absent when a page was made."""
     header = environ.get("HTTP_COOKIE")
     if not environ.keys().isdisjoint(absent):
@@ -210,16 +208,17 @@ def lacks(environ: dict[str, Any], absent: tuple[str, ...]) -> bool:
 def judged(app: Flask, value: Any) -> Response:
     """Return an empty response with the status and headers of what a view returned."""
     body, *rest = value if isinstance(value, tuple) and value else (value,)
-    response = app.response_class()
+    said: Any = {}
     if isinstance(body, Response):
-        response = app.response_class(status=body.status, headers=body.headers)
+        said = {"status": body.status, "headers": body.headers}
+    response = app.response_class(**said)
     try:
         return app.make_response((response, *rest)) if rest else response
     except (TypeError, ValueError):  # it is for a decorator, which knows better
         return app.response_class(status=501)
 
 
-def refused(response: Response, vary: tuple[str, ...], owner: Any) -> tuple[str | None, float]:
+def refused(response: Response, vary: Names, owner: Any) -> tuple[str | None, float]:
     """Return why `response` must not be stored or None (after RFC 9111, section 3).
 
     And for how many seconds it is fresh by its own headers. Each line of a header counts.
@@ -254,11 +253,10 @@ def refused(response: Response, vary: tuple[str, ...], owner: Any) -> tuple[str 
     return None, fresh
 
 
-def kept(asked: Visit, value: Any, vary: tuple[str, ...]) -> tuple[Any, str | None]:
+def kept(asked: Visit, value: Any, vary: Names) -> tuple[Any, str | None]:
     """Return what is stored of a page, and the reason if nothing is.
 
-    It is the body, the status, the headers and the names of what was absent. A value that is no
-    response has the status 0 and no headers.
+    It is the body, the status, the headers and the absent names; status 0 for other values.
     """
     absent, limit = asked.absent, asked.context.app.config["CACHE_MAX_PAGE_BYTES"]
     if isinstance(value, Response):
@@ -279,7 +277,7 @@ def kept(asked: Visit, value: Any, vary: tuple[str, ...]) -> tuple[Any, str | No
     return (None, "too large") if size > limit else ((value, 0, (), absent), None)
 
 
-def finish(response: Response, vary: tuple[str, ...], absent: tuple[str, ...], owner: Any) -> None:
+def finish(response: Response, vary: Names, absent: Names, owner: Any) -> None:
     """Complete the headers of a page: Vary, and Cache-Control for a page that has an owner."""
     cookie = ("Cookie",) if any(name.startswith("cookie ") for name in absent) else ()
     if vary or cookie:
