@@ -129,14 +129,16 @@ def hide(request: Any) -> None:
     left = {name: attributes.pop(name) for name in attributes.keys() - _fresh(request.__class__)}
     request.hidden = left, vars(here).copy(), here, here.__class__
     vars(here).clear()
-    here.__class__ = _hiding(here.__class__)
+    # Not by `here.__class__ =`, which would be one more value in `g`.
+    object.__setattr__(here, "__class__", _hiding(here.__class__))
 
 
 def show(request: Any) -> None:
     """Give back what is hidden; what was set meanwhile stays."""
     if request.hidden:
         left, values, here, kind = request.hidden
-        request.hidden, here.__class__ = None, kind
+        request.hidden = None
+        object.__setattr__(here, "__class__", kind)
         vars(request).update({**left, **vars(request)})
         vars(here).update({**values, **vars(here)})
 
