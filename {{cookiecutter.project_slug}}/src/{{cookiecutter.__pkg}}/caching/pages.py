@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
-from flask import Flask, Request, Response, after_this_request, has_request_context
+from flask import Flask, Request, Response, after_this_request, current_app, has_request_context
 from flask_caching import CachedResponse
 from flask_caching.utils import wants_args
 from werkzeug.datastructures import Headers
@@ -29,10 +29,9 @@ def _hashed(parts: tuple[Any, ...], hash_method: Any) -> str:
 
 
 def decorate(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
-    """Return `function` under the cache: a page where it is the request's view.
+    """Return `function` under the cache, with the `parameters` of `Cache.cached` or `memoize`.
 
-    `parameters` are those of `Cache.cached` or `Cache.memoize`, `self` included. Raises TypeError
-    or ValueError for a bad timeout.
+    It is a page where it is the request's view. Raises TypeError or ValueError for a bad timeout.
     """
     own = {name: value for name, value in parameters.items() if name != "self"}
     page = Page(cache=parameters["self"], function=function, **own)
@@ -40,7 +39,6 @@ def decorate(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
     with_args = unless is not None and wants_args(unless)
 
     def visit(args: Any, kwargs: Any) -> rules.Visit | None:
-        """Return the current request's visit of this page, None if it is not the view."""
         if not has_request_context():
             return None
         context = rules.current_context()
@@ -71,7 +69,10 @@ def decorate(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
         """Return the key of the current request's page, or of a call with these arguments."""
         if page.make_name:  # Flask-Caching gives it the function first
             return page.key(args[1:], kwargs)
-        asked = visit(args, kwargs)
+        asked, app = visit(args, kwargs), current_app or page.cache.app
+        its_views = app.view_functions.values() if app and not asked else ()
+        if any(views.place(view, wrapper, "GET") for view in its_views):
+            raise RuntimeError(f"{page.name} is a page, with a key for each request: give it a tag")
         return page.page_key(asked) if asked else page.key(args, kwargs)
 
     # Flask-Caching's attributes; the first can be set.
@@ -126,7 +127,7 @@ class WatchedRequest(Request):
         self._address = address
 
     def __getattr__(self, name: str) -> Any:
-        """Return an attribute that a hook set; called for those that are hidden or not there."""
+        """Return an attribute that is hidden; called for one that is not there."""
         if self.hidden and name in self.hidden[0]:
             watch.note(self, "g")
             watch.show(self)
@@ -276,15 +277,15 @@ class Page(Function):
 
     def _send(self, asked: rules.Visit, value: Any, said: str, *added: tuple[str, str]) -> Any:
         """Return what the view answered; its response is sent with these headers."""
+        app = asked.context.app
 
         def complete(response: Response) -> Response:
             rules.finish(response, self.vary_names, asked.absent, asked.owner)
-            app_name = asked.context.app.name
-            response.headers.extend((*added, ("Cache-Status", f"{app_name}; {said}")))
+            response.headers.extend((*added, ("Cache-Status", f"{app.name}; {said}")))
             return response
 
         if asked.direct:
-            return complete(asked.context.app.make_response(value))
+            return complete(app.make_response(value))
         after_this_request(complete)
         return value
 
