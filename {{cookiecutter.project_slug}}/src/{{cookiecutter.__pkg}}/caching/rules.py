@@ -146,8 +146,10 @@ def verdict(asked: Visit, reads: set[str], vary: Names) -> tuple[str | None, Nam
 
     The headers of `vary` are in the key, and for a page with an owner all that is private.
     """
-    context, absent = asked.context, set()
-    for name in sorted(reads - asked.covered - {"HTTP_HOST", *vary}):
+    context, absent, known = asked.context, set(), asked.covered | {"HTTP_HOST", *vary}
+    for name in sorted(reads - known):
+        if name.startswith("cookie ") and "HTTP_COOKIE" in known:
+            continue
         personal = name in _PERSONAL | context.request.private or name.startswith("cookie ")
         if asked.owner is not None and personal:
             continue
