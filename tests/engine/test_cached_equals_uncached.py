@@ -1,0 +1,142 @@
+"""With and without `cached`, the same requests in the same order get the same answers."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from flask import Flask, Response, g, get_flashed_messages, request, session
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from shop.caching.cache import Cache
+
+#: What a view, or a hook before it, may read; each gives text.
+READS: dict[str, Callable[[], Any]] = {
+    "header": lambda: request.headers.get("X-Tenant"),
+    "language": lambda: request.accept_languages.best,
+    "agent": lambda: request.user_agent.string,
+    "all headers": lambda: sorted(dict(request.headers)),
+    "key": lambda: request.headers.get("X-API-Key"),
+    "authorization": lambda: request.authorization,
+    "cookie": lambda: request.cookies.get("own"),
+    "cookies": lambda: sorted(request.cookies.items()),
+    "session": lambda: session.get("user"),
+    "flashes": lambda: get_flashed_messages(),
+    "visits": lambda: session.setdefault("visits", 1),
+    "address": lambda: request.remote_addr,
+    "route": lambda: request.access_route,
+    "args": lambda: sorted(request.args.items(multi=True)),
+    "json": lambda: request.get_json(silent=True),
+    "body": lambda: request.get_data(as_text=True),
+    "path": lambda: request.path,
+    "host": lambda: request.host,
+    "g": lambda: g.get("left"),
+    "left": lambda: getattr(request, "left", None),
+    "nothing": lambda: "page",
+}
+ANSWERS: list[Callable[[str], Any]] = [
+    lambda text: text,
+    lambda text: {"text": text},
+    lambda text: (text, 200, {"Cache-Control": "max-age=60", "X-Own": "1"}),
+    lambda text: (text, 404),
+    lambda text: Response(text, headers={"Vary": "X-Tenant"}),
+]
+HEADERS = st.dictionaries(
+    st.sampled_from(
+        ["X-Tenant", "Accept-Language", "User-Agent", "X-API-Key", "Authorization", "Cookie"]
+    ),
+    st.sampled_from(["a", "own=1", "own=2; theirs=1", "Bearer x"]),
+    max_size=3,
+)
+REQUEST = st.fixed_dictionaries(
+    {
+        "client": st.sampled_from(["stranger", "alice", "bob"]),
+        "method": st.sampled_from(["GET", "GET", "GET", "HEAD", "POST"]),
+        "path": st.sampled_from(["/page", "/page?a=1", "/page?a=2&a=1", "/other"]),
+        "headers": HEADERS,
+        "data": st.sampled_from([None, None, None, '{"q": "cats"}', '{"q": "dogs"}']),
+        "REMOTE_ADDR": st.sampled_from(["1.1.1.1", "2.2.2.2"]),
+    }
+)
+NAMES = st.lists(st.sampled_from(sorted(READS)), max_size=2)
+#: The headers that the cache adds, or that depend on the moment.
+ADDED = {"Age", "Date", "ETag", "Vary", "Cache-Status"}
+PRIVATE = ("Cache-Control", "private")
+
+
+def site(app: Flask, draw: Any, cached: Callable[[Any], Any]) -> dict[str, Any]:
+    """Add pages that read what was drawn to `app`; return a client of each visitor."""
+    hook, view, decorated, answer = draw
+
+    @app.before_request
+    def before() -> None:
+        g.left = request.left = [READS[name]() for name in hook] or None  # type: ignore[attr-defined]
+
+    def page() -> Any:
+        return answer(repr([READS[name]() for name in view]))
+
+    kept = cached(page)
+    if decorated:
+        kept = (lambda inner: lambda: inner())(kept)
+    for path in ("/page", "/other"):
+        app.add_url_rule(path, path, kept, methods=["GET", "POST"])
+    clients = {}
+    for name in ("stranger", "alice", "bob"):
+        clients[name] = app.test_client()
+        if name != "stranger":
+            with clients[name].session_transaction() as values:
+                values["user"] = name
+    return clients
+
+
+def seen(client: Any, wanted: dict[str, Any]) -> Any:
+    """Return the part of an answer that must be the same."""
+    kind = {"content_type": "application/json"} if wanted["data"] else {}
+    answer = client.open(
+        wanted["path"],
+        method=wanted["method"],
+        headers=wanted["headers"],
+        data=wanted["data"],
+        environ_overrides={"REMOTE_ADDR": wanted["REMOTE_ADDR"]},
+        **kind,
+    )
+    # Nor the cookie of the session, which is signed with the time.
+    added = ADDED | {"Set-Cookie"}
+    headers = sorted((name, it) for name, it in answer.headers if name not in added)
+    return answer.status_code, answer.data, [it for it in headers if it != PRIVATE]
+
+
+@settings(
+    max_examples=int(os.environ.get("TEST_EXAMPLES", "60")),
+    derandomize="TEST_EXAMPLES" not in os.environ,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(
+    st.tuples(NAMES, NAMES, st.booleans(), st.sampled_from(ANSWERS)),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "vary": st.sampled_from([["X-Tenant"], ["Accept-Language", "Cookie"]]),
+            "private_key": st.just(lambda: session.get("user")),
+        },
+    ),
+    st.lists(REQUEST, min_size=2, max_size=8),
+)
+def test_an_answer_is_the_same_with_and_without_the_cache(
+    bare: Flask, draw: Any, options: dict[str, Any], requests: list[dict[str, Any]]
+) -> None:
+    apps = []
+    for name in ("with", "without"):
+        app = Flask(name)
+        app.config.from_mapping(bare.config)
+        apps.append(app)
+    cache = Cache(apps[0])
+    with apps[0].app_context():
+        cache.clear()
+    with_cache = site(apps[0], draw, cache.cached(**options))
+    without = site(apps[1], draw, lambda view: view)
+    for wanted in requests:
+        visitor = wanted["client"]
+        assert seen(with_cache[visitor], wanted) == seen(without[visitor], wanted)
