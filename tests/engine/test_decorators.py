@@ -150,7 +150,7 @@ def test_directly_under_the_route_the_finished_page_is_kept(site: Site, place: s
 
     page: Any = cached(view)
     if place != "view":
-        own = {"method": ("get", {}), "dispatch": ("dispatch_request", {})}
+        own: Any = {"method": ("get", {}), "dispatch": ("dispatch_request", {})}
         name, more = own.get(place, ("dispatch_request", {"decorators": [cached]}))
         base: Any = MethodView if place == "method" else View
         body = view if place == "decorators" else page
@@ -227,10 +227,14 @@ def test_a_decorator_does_the_same_on_a_hit(site: Site, decorator: Any, body: An
     ],
 )
 def test_a_value_is_kept_by_its_own_status_and_headers(site: Site, value: Any, reason: str) -> None:
-    given = []
+    given: list[Any] = []
 
     def decorator(view: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda: given.append(view()) or "page"
+        def wrapper() -> str:
+            given.append(view())
+            return "page"
+
+        return wrapper
 
     site.app.add_url_rule("/page", "page", decorator(site.cache.cached()(lambda: value)))
     first, second = answers(site)
@@ -259,7 +263,8 @@ def test_a_value_is_not_shared_between_requests(site: Site) -> None:
     def taking(view: Callable[..., Any]) -> Callable[..., Any]:
         return lambda: {"name": view().pop("name")}
 
-    page = taking(site.cache.cached()(lambda: dict(SECRET)))
+    value: Callable[..., Any] = lambda: dict(SECRET)  # noqa: E731
+    page = taking(site.cache.cached()(value))
     site.app.add_url_rule("/page", "page", page)
     assert [it.json for it in answers(site, 3)] == [PUBLIC] * 3
 
@@ -339,7 +344,12 @@ def test_response_filter_is_given_a_response(site: Site) -> None:
 
 def test_is_stale_is_given_the_value(site: Site) -> None:
     seen: list[Any] = []
-    cached: Any = site.cache.cached(is_stale=lambda value: seen.append(value) or True)
+
+    def is_stale(value: Any) -> bool:
+        seen.append(value)
+        return True
+
+    cached: Any = site.cache.cached(is_stale=is_stale)
     site.app.add_url_rule("/page", "page", without_wraps(cached(lambda **_: SECRET)))
     assert [outcome(it) for it in answers(site)] == ["stored", "stored"]
     assert seen == [SECRET]

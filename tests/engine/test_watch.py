@@ -1,5 +1,6 @@
 """Everything that a page reads of its request is part of its key, or the page is not kept."""
 
+import functools
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -257,7 +258,7 @@ def test_a_page_that_reads_the_session_is_kept_for_those_who_have_none(
     [
         lambda: session.update(seen=True),
         lambda: str(session.setdefault("seen", 1)),
-        lambda: flash("hello"),
+        functools.partial(flash, "hello"),
         lambda: session.clear(),
         lambda: setattr(session, "permanent", True),
         lambda: setattr(session, "modified", True),
@@ -472,10 +473,8 @@ def test_a_page_may_read_again_what_its_callables_read(site: Site, options: Any)
 
 @pytest.mark.parametrize("name", ["make_cache_key", "key_prefix"])
 def test_a_session_that_is_in_the_key_may_be_read(site: Site, name: str) -> None:
-    site.page(
-        lambda: f"in {session.get('language')}",
-        **{name: lambda *_, **__: session.get("language", "")},
-    )
+    options: Any = {name: lambda *_, **__: session.get("language", "")}
+    site.page(lambda: f"in {session.get('language')}", **options)
     for expected in ("stored", "hit"):
         for language in ("de", "en"):
             client = site.app.test_client()
@@ -487,7 +486,8 @@ def test_a_session_that_is_in_the_key_may_be_read(site: Site, name: str) -> None
 
 @pytest.mark.parametrize("name", ["unless", "forced_update"])
 def test_a_session_that_is_not_in_the_key_keeps_the_page_out(site: Site, name: str) -> None:
-    site.page(lambda: f"hello {session.get('user')}", **{name: lambda: session.get("admin")})
+    options: Any = {name: lambda: session.get("admin")}
+    site.page(lambda: f"hello {session.get('user')}", **options)
     for user in ("alice", "bob"):
         client = site.app.test_client()
         with client.session_transaction() as values:
@@ -601,7 +601,7 @@ def test_an_apps_own_request_class_is_watched(bare: Flask) -> None:
     bare.request_class = Own
     site = Site(bare, Cache(bare))
     Cache(bare)  # a second one changes nothing
-    site.page(lambda: request.tenant + request.user_agent)  # type: ignore[attr-defined, operator]
+    site.page(lambda: request.tenant + request.user_agent)  # type: ignore[attr-defined]
     reason = "reads x-tenant: add it to vary"
     assert site.outcomes({"X-Tenant": "a"}, {}, {}) == [reason, "stored", "hit"]
 
