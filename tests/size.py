@@ -21,14 +21,14 @@ PARTS: dict[str, tuple[int, Callable[[str], bool]]] = {
         430,
         lambda name: name.startswith(SOURCE) and not name.startswith((CACHING, MONITORING)),
     ),
-    "caching/": (1_950, lambda name: name.startswith(CACHING)),
+    "caching/": (2_400, lambda name: name.startswith(CACHING)),
     "monitoring/, its Python": (
-        520,
+        670,
         lambda name: name.startswith(MONITORING) and name.endswith(".py"),
     ),
     "tests/": (2_000, lambda name: name.startswith("tests/")),
     "README.md": (190, lambda name: name == "README.md"),
-    "all of the project": (7_000, lambda name: True),
+    "all of the project": (7_700, lambda name: True),
 }
 #: How many lines more or less a backend may have than `redis`.
 MORE = {("memory", "caching/"): -200, ("disk", "caching/"): 150, ("memory", "tests/"): -200}
