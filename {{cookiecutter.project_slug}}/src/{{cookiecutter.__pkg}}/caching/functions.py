@@ -3,49 +3,33 @@
 import functools
 import inspect
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Request, current_app, has_request_context, request
 from flask_caching import signals, utils
 
 from . import keys, rules
-from .look import Engine, Entry, Look, Outdated, Seconds, Timeout, seconds
+from .look import Engine, Entry, Look, Outdated, Timeout, seconds
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(kw_only=True, eq=False)
 class Function:
-    """A decorated function, with the parameters of `Cache.cached` and `Cache.memoize`."""
+    """A decorated function; its attributes are the parameters of `Cache.cached` or `memoize`."""
 
-    cache: Engine
-    function: Callable[..., Any]
-    timeout: Timeout
-    unless: Callable[..., Any] | None
-    forced_update: Callable[..., Any] | None
-    is_stale: Callable[..., Any] | None
-    response_filter: Callable[..., Any] | None
-    hash_method: Callable[..., Any] | None
-    cache_none: bool
-    source_check: bool | None
-    tags: Iterable[str]
-    stale: Seconds
-    # Of `cached` only:
-    key_prefix: str | Callable[[], str] = "view/%s"
-    make_cache_key: Callable[..., Any] | None = None
-    response_hit_indication: bool | None = False
-    query_string: bool = False
-    query: Iterable[str] | None = None
-    vary: Iterable[str] = ()
-    private_key: Callable[[], Any] | None = None
-    # Of `memoize` only, which always sets `make_name`:
-    make_name: Callable[[str], str] | None = None
-    args_to_ignore: Iterable[str] | None = None
+    # Those of the other decorator; only `memoize` gives a `make_name`, and always.
+    make_name = make_cache_key = private_key = query = args_to_ignore = None
+    key_prefix, query_string, response_hit_indication, vary = "view/%s", False, False, ()
 
-    def __post_init__(self) -> None:
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def __init__(self, cache: Engine, function: Callable[..., Any], **given: Any) -> None:
+        vars(self).update(given)
+        self.cache, self.function = cache, function
         self.name = keys.name_of(self.function)
         self.grace = seconds(self.stale)
         self.ignored = frozenset(keys.names(self.args_to_ignore or ()))

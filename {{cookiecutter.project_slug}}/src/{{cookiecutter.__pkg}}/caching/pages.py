@@ -33,8 +33,8 @@ def decorate(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
 
     It is a page where it is the request's view. Raises TypeError or ValueError for a bad timeout.
     """
-    own = {name: value for name, value in parameters.items() if name != "self"}
-    page = Page(cache=parameters["self"], function=function, **own)
+    given = dict(parameters)
+    page = Page(given.pop("self"), function, **given)
     unless = page.unless
     with_args = unless is not None and wants_args(unless)
 
@@ -145,8 +145,8 @@ def watched(base: type[Request], private: tuple[str, ...]) -> type[Request]:
 class Page(Function):
     """A decorated function that answers requests where it is their view."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __init__(self, *args: Any, **given: Any) -> None:
+        super().__init__(*args, **given)
         if self.timeout is not None and not callable(self.timeout):
             seconds(self.timeout)  # which raises for a bad one
         self.vary_names = tuple(sorted(name.lower() for name in keys.names(self.vary)))
