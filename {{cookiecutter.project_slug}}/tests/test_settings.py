@@ -29,6 +29,7 @@ def test_the_environment_goes_before_dotenv_and_dotenv_before_defaults(
         ("CACHE_VERSION", "true", "true"),
         ("SECRET_KEY_FALLBACKS", " a-former-secret-key , ", ["a-former-secret-key"]),
         ("SECRET_KEY_FALLBACKS", '["a-former-secret-key"]', ["a-former-secret-key"]),
+        ("CACHE_PRIVATE_HEADERS", "X-User, X-Key", ["X-User", "X-Key"]),
         ("DEBUG", "True", True),
         ("DEBUG", "FALSE", False),
         ("DEBUG", "1", True),

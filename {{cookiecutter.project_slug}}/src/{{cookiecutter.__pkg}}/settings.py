@@ -58,11 +58,13 @@ class Settings(BaseSettings):
     CACHE_VERSION: str = Field("1", pattern=r"^[\w.-]+$", examples=["2", "2026-11-23"])
     #: Maximum size of a page in bytes; larger ones are sent, not kept.
     CACHE_MAX_PAGE_BYTES: int = Field(1_000_000, ge=1)
+    #: Headers that say who the visitor is, separated by commas; empty means the usual names.
+    CACHE_PRIVATE_HEADERS: Annotated[list[str], NoDecode] = Field([], examples=["X-API-Key,X-User"])
     #: Send Flask-Caching's signals, such as cache_view_hit.
     CACHE_ENABLE_SIGNALS: bool = False
 {% include "settings/" ~ cookiecutter.cache_backend ~ ".py" %}
 
-    @field_validator("SECRET_KEY_FALLBACKS", mode="before")
+    @field_validator("SECRET_KEY_FALLBACKS", "CACHE_PRIVATE_HEADERS", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         """Read a list written as JSON or with commas."""
@@ -118,13 +120,12 @@ def load(config: Mapping[str, Any] | None = None) -> dict[str, Any]:
     try:
         return config | Settings(**config).model_dump()
     except ValidationError as error:
-        problems = [_explain(problem) for problem in error.errors()]
-        raise SettingsError("\n".join(["Settings that cannot be used:", *problems])) from None
+        problems = "\n".join(map(_explain, error.errors()))
+        raise SettingsError(f"Settings that cannot be used:\n{problems}") from None
 
 
 def _explain(problem: Any) -> str:
-    name = str(problem["loc"][0])
-    field = Settings.model_fields[name]
+    field = Settings.model_fields[name := str(problem["loc"][0])]
     works = field.examples[0] if field.examples else field.default
     secret = any(word in name for word in ("SECRET", "PASSWORD", "URL"))
     given = "" if secret else f" (it is {problem['input']!r})"

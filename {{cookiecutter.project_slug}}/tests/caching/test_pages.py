@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from flask import Flask, Response, abort, after_this_request, request, session
+from flask import Flask, Response, abort, after_this_request, g, request, session
 from flask.testing import FlaskClient
 from flask.views import MethodView
 from werkzeug.test import TestResponse
@@ -134,16 +134,28 @@ def test_two_users_never_see_each_others_page(site: Site) -> None:
 
 def test_a_page_that_writes_the_session_is_not_kept(site: Site) -> None:
     site.view(lambda: session.setdefault("user", "alice"))
-    assert [site.status() for _ in range(2)] == ['bare; fwd=miss; detail="session"'] * 2
+    assert site.status() == 'bare; fwd=miss; detail="changes session"'
 
 
-def test_a_page_that_reads_a_cookie_is_not_kept(site: Site) -> None:
+def test_a_cookie_that_is_read_keeps_the_page_of_those_who_have_it_out(site: Site) -> None:
     """A token in a cookie is not in the session."""
     site.view(lambda: f"hello {request.cookies.get('jwt')}")
     for name in ("alice", "bob"):
         response = site.get(headers={"Cookie": f"jwt={name}"})
         assert response.text == f"hello {name}"
-        assert response.headers["Cache-Status"] == 'bare; fwd=miss; detail="cookie"'
+        assert "reads cookie: give private_key" in response.headers["Cache-Status"]
+    assert (site.status(), site.status()) == (STORED, HIT)
+
+
+def test_a_header_that_is_read_is_named_in_vary_or_keeps_the_page_out(site: Site) -> None:
+    site.app.before_request(lambda: setattr(g, "tenant", request.headers.get("X-Tenant")))
+    site.view(lambda: f"hello {g.tenant}")
+    site.view(lambda: str(request.accept_languages), "/language")
+    assert (site.status(), site.status()) == (STORED, HIT)
+    status = site.status(headers={"X-Tenant": "a"})
+    assert status == 'bare; fwd=bypass; detail="reads x-tenant: add it to vary"'
+    status = site.status("/language", headers={"Accept-Language": "de"})
+    assert status == 'bare; fwd=miss; detail="reads accept-language: add it to vary"'
 
 
 def test_a_cookie_that_the_page_does_not_read_does_not_matter(site: Site) -> None:
@@ -152,7 +164,7 @@ def test_a_cookie_that_the_page_does_not_read_does_not_matter(site: Site) -> Non
     assert site.status(headers={"Cookie": "_ga=2"}) == HIT
 
 
-@pytest.mark.parametrize("name", ["HTTP_AUTHORIZATION", "REMOTE_USER"])
+@pytest.mark.parametrize("name", ["HTTP_AUTHORIZATION", "REMOTE_USER", "HTTP_X_API_KEY"])
 def test_a_request_with_authorization_goes_past_the_cache(site: Site, name: str) -> None:
     site.view(lambda: str(name in request.environ))
     status = site.status(environ_overrides={name: "Ada"})
@@ -165,8 +177,8 @@ def test_a_guard_that_reads_the_session_keeps_the_page_private(site: Site) -> No
     site.app.before_request(lambda: session.get("user") and None)
     site.view(lambda: "page")
     alice = site.client_of("alice")
-    statuses = [alice.get("/page").headers["Cache-Status"] for _ in range(2)]
-    assert statuses == ['bare; fwd=bypass; detail="session"'] * 2
+    status = alice.get("/page").headers["Cache-Status"]
+    assert status == 'bare; fwd=bypass; detail="reads session: give private_key"'
 
 
 def test_a_guard_runs_on_a_hit_too(site: Site) -> None:
@@ -185,7 +197,18 @@ def test_private_key_keeps_one_page_for_each_owner(site: Site) -> None:
             assert response.text == f"hello {name}"
             assert "Cookie" in response.headers["Vary"]
     assert site.runs == 2
-    assert "fwd=bypass" in site.status()  # the page of no owner is not kept
+    assert site.status() == 'bare; fwd=bypass; detail="no owner"'
+
+
+def test_a_decorator_above_is_given_what_the_view_returned(site: Site) -> None:
+    def without_secrets(view: Callable[[], Any]) -> Callable[[], Any]:
+        return lambda: {"name": view()["name"]}
+
+    view = site.cache.cached()(lambda: {"name": "alice", "password_hash": "secret"})
+    site.app.add_url_rule("/user", "user", without_secrets(view))
+    for status in (STORED, HIT):
+        response = site.get("/user")
+        assert (response.json, response.headers["Cache-Status"]) == ({"name": "alice"}, status)
 
 
 # Refused pages.
@@ -281,7 +304,8 @@ def test_a_page_is_sent_as_the_view_made_it(site: Site, body: Callable[[], Any])
 
 
 def test_a_page_shows_its_age_and_how_long_it_stays_fresh(site: Site, clock: Clock) -> None:
-    site.view(header("Age", "1000"), timeout=60)  # the age of data that the view fetched
+    said = {"Age": "1000", "Cache-Control": "max-age=60"}  # the age of data that the view fetched
+    site.view(lambda: ("page", said), timeout=300)
     site.get()
     clock.forward(20.5)
     response = site.get()

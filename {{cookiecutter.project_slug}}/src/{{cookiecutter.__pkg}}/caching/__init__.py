@@ -5,7 +5,8 @@ This folder is the template's: `cruft update` keeps it current, and the template
 A cached page or function, from the outside in:
 
     cache.py      the methods that an app calls: get, set, get_or_set, cached, memoize, invalidate
-    pages.py      one page: whether it may be kept, its key, the answer on a hit and on a miss
+    pages.py      one page: its key, the answer on a hit and on a miss
+    rules.py      what a page may depend on, and whether it may be kept
     functions.py  one function: its key and its results
     look.py       one look-up: a hit, or a wait for another's computation, or compute and store;
                   entries, and tags, which make an entry invalid
@@ -14,6 +15,7 @@ A cached page or function, from the outside in:
     failsafe.py   the breaker: a failing backend is a miss
     backend.py    the engine that was chosen
 
+`watch.py` notes what is read from a request, `views.py` finds pages below other decorators,
 `keys.py` makes keys, `events.py` tells subscribers what the cache does, `lru.py` is the small LRU.
 """
 

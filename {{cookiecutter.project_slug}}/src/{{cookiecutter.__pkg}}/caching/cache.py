@@ -39,7 +39,7 @@ class Cache(Engine):
         app.config["CACHE_MAX_PAGE_BYTES"] = merged.get("CACHE_MAX_PAGE_BYTES", 1_000_000)
         # As safe as Flask-Caching's SHA-256, and much faster as long as the app needs no OpenSSL.
         app.config.setdefault("CACHE_HASH_METHOD", hashlib.blake2s)
-        names = merged.get("CACHE_PRIVATE_HEADERS", watch.PRIVATE_HEADERS)
+        names = merged.get("CACHE_PRIVATE_HEADERS") or watch.PRIVATE_HEADERS
         app.request_class = pages.watched(app.request_class, keys.names(names))
         super().init_app(app, {**(config or {}), "CACHE_KEY_PREFIX": prefix})
         backend: Any = app.extensions["cache"][self]
