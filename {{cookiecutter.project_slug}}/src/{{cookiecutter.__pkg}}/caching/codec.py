@@ -24,10 +24,9 @@ _signature = functools.partial(hashlib.blake2b, digest_size=_SIZE)  # takes a ke
 class Codec:
     """The face of a backend, called `cache.cache` by apps: it takes and gives any value.
 
-    Within the process, immutable tuples are stored as they are, all else as pickles, so that each
-    caller gets a copy. With `secrets` values are signed pickles: the first secret signs, each of
-    them verifies. With `text` these are text, for a serializer such as JSON. Integers always stay
-    bare, for the backend to count on.
+    Within the process immutable tuples are stored as they are, all else as pickles, so that each
+    caller gets a copy. With `secrets` these are signed: the first signs, each of them verifies.
+    With `text` they are text, for a serializer such as JSON. Integers stay bare, to count on.
 
     Timeouts are whole seconds, 0 for ever, None for the backend's default. A value that cannot be
     pickled is logged and not stored; one that does not verify or cannot be read is a miss.
@@ -51,16 +50,11 @@ class Codec:
 
     def get(self, key: str) -> Any:
         """Return the value of `key`, None on a miss."""
-        stored = self.backend.get(key)
-        return stored if type(stored) in self._as_they_are else self._load(key, stored)
+        return self._load(key, self.backend.get(key))
 
     def get_many(self, *keys: str) -> list[Any]:
         """Return the value of each key, None where there is none, by one command."""
-        found: list[Any] = self.backend.get_many(*keys)
-        for at, stored in enumerate(found):
-            if type(stored) not in self._as_they_are:
-                found[at] = self._load(keys[at], stored)
-        return found
+        return list(map(self._load, keys, self.backend.get_many(*keys)))
 
     def set_many(self, mapping: Mapping[str, Any], timeout: int | None = None) -> list[str]:
         """Store values as `set` does, by one command; return the keys that were stored."""
@@ -73,10 +67,8 @@ class Codec:
         """Subtract `delta` as `inc` adds it."""
         return self.inc(key, -delta)  # type: ignore[no-any-return]
 
-    def _put(
-        self, operation: str, key: str, value: Any, timeout: int | None = None, *lease: str
-    ) -> bool:
-        stored, put = self._dump(operation, key, value), getattr(self.backend, operation)
+    def _put(self, how: str, key: str, value: Any, timeout: int | None = None, *lease: str) -> bool:
+        stored, put = self._dump(how, key, value), getattr(self.backend, how)
         timeout = self.default_timeout if timeout is None else timeout
         return stored is not None and bool(put(key, stored, timeout, *lease))
 
@@ -104,6 +96,8 @@ class Codec:
 
     def _load(self, key: str, stored: Any) -> Any:
         """Return the value that was stored under `key`, None if it is not one of ours."""
+        if type(stored) in self._as_they_are:
+            return stored
         try:
             if not self._secrets:
                 return pickle.loads(stored)

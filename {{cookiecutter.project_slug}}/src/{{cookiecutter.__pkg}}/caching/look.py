@@ -18,15 +18,12 @@ from .codec import Codec
 Names = tuple[str, ...]
 Seconds = float | timedelta
 Timeout = Seconds | Callable[[], Seconds] | None
+Outdated = Callable[["Entry"], bool] | None
 
-#: A caller waits at most this many seconds, then it computes the value itself.
-WAIT = 30.0
-#: A caller waits for at most this many computations that store no value, so that no queue forms.
-PATIENCE = 2
-#: The backend keeps an entry this many seconds longer than it is fresh, which our clock decides.
-SPARE = 60
-#: The token of a tag lives this many seconds longer than the entry that it was made for.
-TOKEN_SPARE = 86400
+WAIT = 30.0  # seconds: a caller that waited for so long computes the value itself
+PATIENCE = 2  # a caller waits for so many computations that store nothing, so that no queue forms
+SPARE = 60  # seconds that the backend keeps an entry after it is fresh, which our clock decides
+TOKEN_SPARE = 86400  # seconds that the token of a tag outlives the entry that it was made for
 
 
 class Entry(NamedTuple):
@@ -34,13 +31,9 @@ class Entry(NamedTuple):
 
     value: Any
     created: float
-    #: When it stops being fresh; infinity for never.
-    expires: float = math.inf
+    expires: float = math.inf  #: When it stops being fresh; infinity for never.
     #: The key and the token of each of its tags, as they were before the value was computed.
     tokens: tuple[tuple[str, str], ...] = ()
-
-
-Outdated = Callable[[Entry], bool] | None
 
 
 def seconds(timeout: Seconds) -> float:
@@ -68,21 +61,16 @@ class Engine(flask_caching.Cache):
     @property
     def cache(self) -> Codec:  # type: ignore[override]
         """The current app's backend, else that of the app that this was made for."""
-        try:
-            # Flask's `current_app` would look the app up for each attribute.
-            app = current_app._get_current_object()  # type: ignore[attr-defined]
-        except RuntimeError:
-            app = self.app
-        return app.extensions["cache"][self]  # type: ignore[no-any-return]
+        return (current_app or self.app).extensions["cache"][self]  # type: ignore[no-any-return]
 
     def find(
         self, backend: Codec, names: Names, tags: Names = (), stale: float = 0, bare: bool = True
     ) -> dict[str, Entry | None]:
         """Return the valid entry of each key of `names`, and the token of each key of `tags`.
 
-        An entry is valid while the tokens of its tags are those it was stored with. One command to
-        the backend; a second one only for entries with further tags. With `bare`, a value that is
-        stored without its times, such as an integer to count on, is an entry as well.
+        An entry is valid while the tokens of its tags are those it was stored with. By one command,
+        and a second one for further tags of entries. With `bare`, so is a value without times, such
+        as an integer to count on.
         """
         keys = names + tags
         stored = backend.get_many(*keys) if len(keys) > 1 else map(backend.get, keys)
@@ -147,31 +135,19 @@ class Look:
     """
 
     engine: Engine
-    #: The cache's name, for events.
-    name: str
+    name: str  #: The cache's name, for events.
     key: str
     timeout: Timeout
-    #: The keys of the entry's tags.
-    tag_keys: Names = ()
-    #: For how many seconds after the timeout the old value is served while one caller computes.
-    stale: float = 0
-    #: Tells whether an entry that was found must be computed anew.
-    outdated: Outdated = None
-    #: Tells whether to compute without waiting for anyone, and store nothing.
-    alone: Callable[[], bool] = bool
+    tag_keys: Names = ()  #: The keys of the entry's tags.
+    stale: float = 0  #: Seconds after the timeout: one caller computes, others get the old value.
+    outdated: Outdated = None  #: Tells whether an entry that was found must be computed anew.
+    alone: Callable[[], bool] = bool  #: Tells whether to compute at once, and store nothing.
 
     def __enter__(self) -> "Look":
-        """Look up; on a miss get the lease, or wait for the caller that has it.
-
-        Without an entry the caller must compute: if we have the lease, if the last result was not
-        stored (a "pass" lease), or if we have waited long enough. We do not wait if one is stale.
-        """
-        #: The entry that was found. None: compute the value and call `store`.
-        self.entry: Entry | None = None
-        #: "hit", "stale", "miss", "stored", or why the computed value was not stored.
-        self.outcome = "miss"
-        # The lease to store under, "" for none. Another caller's, if we do not wait for it.
-        self.lease, self.is_ours = "", False
+        """Look up; on a miss get the lease, or wait for the caller that has it."""
+        self.entry: Entry | None = None  #: The valid entry. None: compute, and call `store`.
+        self.outcome = "miss"  #: Or "hit", "stale", "stored", or why the value was not stored.
+        self.lease, self.is_ours = "", False  # "": store nothing; others' if we do not wait for it
         engine = self.engine
         backend = self.backend = engine.cache
         rejected, seen, pause, give_up = None, set[str](), 0.005, time.monotonic() + WAIT
@@ -184,9 +160,8 @@ class Look:
                     rejected, entry = entry.created, None
                 looked = time.perf_counter() - began
                 if entry is not None and engine.clock() < entry.expires:
+                    # Perhaps another caller stored it between our look-up and our lease.
                     self.entry, self.outcome = entry, "hit"
-                    if self.is_ours:  # another caller stored it between our look-up and our lease
-                        self._end()
                     break
                 if self.is_ours or self.alone():
                     break
@@ -201,7 +176,7 @@ class Look:
                 seen.add(self.lease)
                 left = give_up - time.monotonic()
                 if ":pass:" in self.lease or len(seen) > PATIENCE or left <= 0:
-                    break
+                    break  # the last result was not stored, or we have waited long enough
                 if entry is not None:
                     self.entry, self.outcome = entry, "stale"
                     break
@@ -256,7 +231,6 @@ class Look:
 
     def _end(self) -> None:
         if self.is_ours:
-            self.is_ours = False
             if self.outcome in ("miss", "hit"):
                 self.backend.replace(self.key, self.lease, leases.ENDED, leases.PASS)
             self.engine.computations.end(self.lease)
