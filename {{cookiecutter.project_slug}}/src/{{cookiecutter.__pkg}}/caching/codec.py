@@ -38,10 +38,8 @@ class Codec:
         for name in ("inc", "delete", "delete_many", "clear", "lease", "replace"):
             setattr(self, name, getattr(backend, name))  # faster than by `__getattr__`
         # Derived keys: they sign nothing but cached values, sessions least of all.
-        self._secrets = [
-            hmac.digest(s.encode() if isinstance(s, str) else s, b"cached values", "sha256")
-            for s in secrets
-        ]
+        as_bytes = [s.encode() if isinstance(s, str) else s for s in secrets]
+        self._secrets = [hmac.digest(s, b"cached values", "sha256") for s in as_bytes]
         self._as_they_are = {int, type(None)} if self._secrets else {int, type(None), tuple}
 
     def __getattr__(self, name: str) -> Any:
@@ -50,11 +48,16 @@ class Codec:
 
     def get(self, key: str) -> Any:
         """Return the value of `key`, None on a miss."""
-        return self._load(key, self.backend.get(key))
+        stored = self.backend.get(key)
+        return stored if type(stored) in self._as_they_are else self._load(key, stored)
 
     def get_many(self, *keys: str) -> list[Any]:
         """Return the value of each key, None where there is none, by one command."""
-        return list(map(self._load, keys, self.backend.get_many(*keys)))
+        found: list[Any] = self.backend.get_many(*keys)
+        for at, stored in enumerate(found):
+            if type(stored) not in self._as_they_are:
+                found[at] = self._load(keys[at], stored)
+        return found
 
     def set_many(self, mapping: Mapping[str, Any], timeout: int | None = None) -> list[str]:
         """Store values as `set` does, by one command; return the keys that were stored."""
@@ -96,8 +99,6 @@ class Codec:
 
     def _load(self, key: str, stored: Any) -> Any:
         """Return the value that was stored under `key`, None if it is not one of ours."""
-        if type(stored) in self._as_they_are:
-            return stored
         try:
             if not self._secrets:
                 return pickle.loads(stored)

@@ -65,8 +65,7 @@ class FailSafe:
                     events.operation(operation, "error", time.perf_counter() - began)
                     self._failed(operation, error)
                 else:
-                    if self._failures:
-                        self._failures = 0
+                    self._failures = 0
                     if is_told is None or is_told():
                         events.operation(operation, "ok", time.perf_counter() - began)
                     return result

@@ -53,10 +53,9 @@ class Function:
             if look.entry is not None:
                 value = look.entry.value
             else:
-                refusal, noted = None, nullcontext(set[str]())
-                if not self.is_named and has_request_context() and hasattr(request, "reads"):
-                    noted = rules.computing(rules.current_context())
-                with noted as reads:
+                watch = not self.is_named and has_request_context() and hasattr(request, "reads")
+                refusal, context = None, rules.current_context() if watch else None
+                with rules.computing(context) if watch else nullcontext(set[str]()) as reads:
                     value = self.call(args, kwargs)
                     if inspect.isgenerator(value):
                         value = utils.join_generator(value)
@@ -138,8 +137,9 @@ class Function:
 
     def signal(self, hit: bool, key: str, args: Any, kwargs: Any) -> None:
         """Send Flask-Caching's signal; a receiver that raises is logged and does no harm."""
-        kind, more = ("memoize", {"f": self.function}) if self.make_name else ("view", {})
-        signal = getattr(signals, f"cache_{kind}_{'hit' if hit else 'miss'}")
+        more: dict[str, Any] = {"f": self.function} if self.make_name else {}
+        kind = f"{'memoize' if self.make_name else 'view'}_{'hit' if hit else 'miss'}"
+        signal = getattr(signals, f"cache_{kind}")
         try:
             signal.send(cache=self.cache, cache_key=key, args=args, kwargs=kwargs, **more)
         except Exception:

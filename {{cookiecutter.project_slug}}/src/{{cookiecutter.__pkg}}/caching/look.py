@@ -53,8 +53,7 @@ class Engine(flask_caching.Cache):
     """The part of `Cache` that looks up and stores."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        #: Gives the time that decides expiry, in seconds since the epoch; tests move it.
-        self.clock: Callable[[], float] = time.time
+        self.clock: Callable[[], float] = time.time  #: Decides expiry, in seconds since the epoch.
         self.computations = leases.Computations()
         super().__init__(*args, **kwargs)
 
@@ -99,9 +98,8 @@ class Engine(flask_caching.Cache):
     ) -> tuple[tuple[str, str], ...]:
         """Return the key of each tag with its token, made anew unless it lives until `until`.
 
-        `found` is the result of `find`. Call it before computing, so that data invalidated
-        meanwhile is stored with a token that is not valid any more. Tokens are random: one made by
-        counting would come back to life after an eviction.
+        `found` is the result of `find`, from before computing: data invalidated meanwhile is stored
+        with a token that is not valid any more. A count would be valid again after an eviction.
         """
         tokens = list[tuple[str, str]]()
         for tag in tags:
@@ -128,11 +126,7 @@ class Engine(flask_caching.Cache):
 
 @dataclass(eq=False)
 class Look:
-    """One look-up of one key, a context manager.
-
-    with Look(cache, "name", "key", timeout=60) as look:
-        value = look.store(compute()) if look.entry is None else look.entry.value
-    """
+    """One look-up of one key, a context manager: `Cache.get_or_set` shows its use."""
 
     engine: Engine
     name: str  #: The cache's name, for events.
