@@ -60,7 +60,7 @@ class Cache(Engine):
     def get_many(self, *names: str) -> list[Any]:
         """Return the value of each key, None where there is none."""
         began = time.perf_counter()
-        found = self.find(self.cache, names)
+        found = self.find(names)
         took = (time.perf_counter() - began) / (len(names) or 1)
         for name in names:
             events.lookup(events.DIRECT, "hit" if found[name] else "miss", took)
@@ -72,7 +72,7 @@ class Cache(Engine):
 
     def has(self, key: str) -> bool:
         """Tell whether `key` has a value, None included."""
-        return self.find(self.cache, (key,))[key] is not None
+        return self.find((key,))[key] is not None
 
     def set(self, key: str, value: Any, timeout: Seconds | None = None) -> bool:
         """Store `value` for `timeout` seconds; 0 means for ever, None CACHE_DEFAULT_TIMEOUT."""

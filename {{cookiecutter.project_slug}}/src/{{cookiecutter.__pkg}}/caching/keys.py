@@ -59,8 +59,7 @@ def pickled(value: Any, name: str = "") -> bytes:
         pickler.dump(value)
     except Exception as error:
         raise UnpicklableError(
-            f"{name} cannot be cached for these arguments, because one of them cannot be pickled "
-            f"to tell calls apart: {error}. Pass plain values, such as an object's id, or give its "
-            "class a method __caching_id__ that returns one."
+            f"{name} cannot be cached for these arguments, one of which cannot be pickled: {error}."
+            " Pass plain values, such as an object's id, or give its class a method __caching_id__."
         ) from error
     return buffer.getvalue()

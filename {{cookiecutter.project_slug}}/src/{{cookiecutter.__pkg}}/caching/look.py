@@ -16,6 +16,7 @@ from . import events, leases
 from .codec import Codec
 
 Names = tuple[str, ...]
+Found = dict[str, "Entry | None"]
 Seconds = float | timedelta
 Timeout = Seconds | Callable[[], Seconds] | None
 Outdated = Callable[["Entry"], bool] | None
@@ -62,18 +63,15 @@ class Engine(flask_caching.Cache):
         """The current app's backend, else that of the app that this was made for."""
         return (current_app or self.app).extensions["cache"][self]  # type: ignore[no-any-return]
 
-    def find(
-        self, backend: Codec, names: Names, tags: Names = (), stale: float = 0, bare: bool = True
-    ) -> dict[str, Entry | None]:
+    def find(self, names: Names, tags: Names = (), stale: float = 0, bare: bool = True) -> Found:
         """Return the valid entry of each key of `names`, and the token of each key of `tags`.
 
         An entry is valid while the tokens of its tags are those it was stored with. By one command,
         and a second one for further tags of entries. With `bare`, so is a value without times, such
         as an integer to count on.
         """
-        keys = names + tags
+        backend, keys, found = self.cache, names + tags, Found()
         stored = backend.get_many(*keys) if len(keys) > 1 else map(backend.get, keys)
-        found: dict[str, Entry | None] = {}
         now, further = self.clock(), set(tags)
         for key, one in zip(keys, stored, strict=True):
             entry = Entry(one, now) if bare and one is not None else None
@@ -84,7 +82,7 @@ class Engine(flask_caching.Cache):
             further.update(dict(entry.tokens) if entry else ())
         further -= found.keys()
         if further:
-            found |= self.find(backend, tuple(further))
+            found |= self.find(tuple(further))
         for name in names:
             seen = dict(entry.tokens) if (entry := found[name]) else {}
             for tag in {*tags, *seen}:
@@ -93,9 +91,7 @@ class Engine(flask_caching.Cache):
                     found[name] = None
         return found
 
-    def tokens(
-        self, backend: Codec, found: dict[str, Entry | None], tags: Names, until: float
-    ) -> tuple[tuple[str, str], ...]:
+    def tokens(self, found: Found, tags: Names, until: float) -> tuple[tuple[str, str], ...]:
         """Return the key of each tag with its token, made anew unless it lives until `until`.
 
         `found` is the result of `find`, from before computing: data invalidated meanwhile is stored
@@ -105,11 +101,11 @@ class Engine(flask_caching.Cache):
         for tag in tags:
             token, made = found[tag], Entry(secrets.token_hex(8), self.clock(), until + TOKEN_SPARE)
             if token is None:
-                added = backend.add(tag, tuple(made), self.lifetime(made.expires))
+                added = self.cache.add(tag, tuple(made), self.lifetime(made.expires))
                 # Or another caller was first.
-                token = made if added else self.find(backend, (tag,), bare=False)[tag]
+                token = made if added else self.find((tag,), bare=False)[tag]
             if token is None or token.expires < until:
-                backend.set(tag, tuple(made), self.lifetime(made.expires))
+                self.cache.set(tag, tuple(made), self.lifetime(made.expires))
                 token = made
             tokens.append((tag, str(token.value)))
         return tuple(tokens)
@@ -143,12 +139,11 @@ class Look:
         self.outcome = "miss"  #: Or "hit", "stale", "stored", or why the value was not stored.
         self.lease, self.is_ours = "", False  # "": store nothing; others' if we do not wait for it
         engine = self.engine
-        backend = self.backend = engine.cache
         rejected, seen, pause, give_up = None, set[str](), 0.005, time.monotonic() + WAIT
         try:
             while True:
                 began = time.perf_counter()
-                found = engine.find(backend, (self.key,), self.tag_keys, self.stale, False)
+                found = engine.find((self.key,), self.tag_keys, self.stale, False)
                 entry, check = found[self.key], self.outdated
                 if entry and check and (entry.created == rejected or check(entry)):
                     rejected, entry = entry.created, None
@@ -159,12 +154,13 @@ class Look:
                     break
                 if self.is_ours or self.alone():
                     break
+                self.backend = engine.cache
                 self.asked = self.timeout() if callable(self.timeout) else self.timeout
                 self.expires = engine.expiry(self.asked)
                 until = self.expires + self.stale
-                self.tokens = engine.tokens(backend, found, self.tag_keys, until)
+                self.tokens = engine.tokens(found, self.tag_keys, until)
                 about = hashlib.blake2s(repr(self.tokens).encode()).hexdigest()
-                self.lease, self.is_ours = engine.computations.take(backend, self.key, about)
+                self.lease, self.is_ours = engine.computations.take(self.backend, self.key, about)
                 if self.is_ours:
                     continue
                 seen.add(self.lease)
