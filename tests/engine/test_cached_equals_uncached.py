@@ -114,7 +114,7 @@ def seen(client: Any, wanted: dict[str, Any]) -> Any:
 
 @settings(
     max_examples=int(os.environ.get("TEST_EXAMPLES", "60")),
-    derandomize="TEST_EXAMPLES" not in os.environ,
+    derandomize=True,
     database=None,
     deadline=None,
     suppress_health_check=list(HealthCheck),

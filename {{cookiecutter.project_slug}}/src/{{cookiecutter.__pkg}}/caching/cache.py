@@ -79,10 +79,7 @@ class Cache(Engine):
         return self.find(self.cache, (key,))[key] is not None
 
     def set(self, key: str, value: Any, timeout: Seconds | None = None) -> bool:
-        """Store `value` for `timeout` seconds; 0 means for ever, None CACHE_DEFAULT_TIMEOUT.
-
-        False if it could not be stored.
-        """
+        """Store `value` for `timeout` seconds, as `get_or_set`; False if it could not be stored."""
         stored: bool = self.cache.set(key, *self._entry(value, timeout))
         if stored:
             events.put(events.DIRECT, "stored")
@@ -115,10 +112,7 @@ class Cache(Engine):
         return added
 
     def inc(self, key: str, delta: int = 1) -> int | None:
-        """Add `delta` to the integer under `key`, from 0 if there is none, and return the sum.
-
-        None if the backend is unavailable.
-        """
+        """Add `delta` to the integer under `key` or 0; return the sum, None without a backend."""
         return self.cache.inc(key, delta)  # type: ignore[no-any-return]
 
     def dec(self, key: str, delta: int = 1) -> int | None:
@@ -155,9 +149,8 @@ class Cache(Engine):
     def invalidate(self, *tags: str) -> bool:
         """Make every entry with one of `tags` a miss, at once, in every process that shares it.
 
-        This includes entries that are still being computed, from data that may be older than this
-        call. False if the backend is unavailable: this process then clears the app's entries
-        before it uses the backend again.
+        Entries that are being computed, too. False if the backend is unavailable: this process then
+        clears the app's entries before it uses the backend again.
         """
         return self.cache.delete_many(*map(keys.tag_key, tags)) is not None
 
@@ -226,10 +219,7 @@ class Cache(Engine):
         return functools.partial(pages.decorate, locals())
 
     def delete_cached(self, f: Any, *args: Any, **kwargs: Any) -> bool:
-        """Drop the result that `cached` keeps for a call of `f` with these arguments.
-
-        Pages are told apart by more than their path: tag them, and `invalidate` the tag.
-        """
+        """Drop the result that `cached` keeps for a call of `f`; a page needs a tag instead."""
         return bool(self.delete(f.make_cache_key(*args, **kwargs)))
 
     def delete_memoized(self, f: Any, *args: Any, **kwargs: Any) -> bool:  # type: ignore[override]

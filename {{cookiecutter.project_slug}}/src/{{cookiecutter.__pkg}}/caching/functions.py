@@ -56,14 +56,13 @@ class Function:
                 watch = not self.is_named and has_request_context()
                 context: Any = rules.current_context() if watch else None
                 watch = watch and hasattr(context.request, "reads")
-                refusal = None
                 with rules.computing(context) if watch else nullcontext(set[str]()) as reads:
                     value = self.call(args, kwargs)
                     if inspect.isgenerator(value):
                         value = utils.join_generator(value)
-                if "session" in reads or any("cookie" in name.lower() for name in reads):
-                    refusal = "session" if "session" in reads else "cookie"
-                elif self.response_filter and not self.response_filter(value):
+                read = " ".join(sorted(reads, reverse=True)).lower()
+                refusal = next((kind for kind in ("session", "cookie") if kind in read), None)
+                if not refusal and self.response_filter and not self.response_filter(value):
                     refusal = "response_filter"
                 look.store(value, refusal)
         if self.cache.enable_signals:

@@ -159,6 +159,10 @@ class Look:
     outdated: Outdated = None
     #: Tells whether to compute without waiting for anyone, and store nothing.
     alone: Callable[[], bool] = bool
+    #: The value is fresh for at most so many seconds.
+    fresh: float = math.inf
+    #: Nobody waits for a while if the value is not stored.
+    mark: bool = True
 
     def __enter__(self) -> "Look":
         """Look up; on a miss get the lease, or wait for the caller that has it.
@@ -214,18 +218,10 @@ class Look:
         self.began = time.perf_counter()
         return self
 
-    def store(
-        self,
-        value: Any,
-        refusal: str | None = None,
-        timeout: Seconds | None = None,
-        fresh: float = math.inf,
-        mark: bool = True,
-    ) -> Any:
+    def store(self, value: Any, refusal: str | None = None, timeout: Seconds | None = None) -> Any:
         """Store the computed value, unless `refusal` says why it must not be; return it.
 
-        `timeout` replaces the one of the look-up; the value is fresh for at most `fresh` seconds.
-        With `mark`, others do not wait for a while if it is not stored.
+        `timeout` replaces the one of the look-up.
         """
         took = time.perf_counter() - self.began
         engine, now = self.engine, self.engine.clock()
@@ -236,13 +232,13 @@ class Look:
             # count from when the value is there.
             if timeout is not None or not callable(self.timeout):
                 until = engine.expiry(self.asked if timeout is None else timeout)
-            until = min(until, now + fresh)
+            until = min(until, now + self.fresh)
             entry = tuple(Entry(value, now, until, self.tokens))
             lifetime = engine.lifetime(until + self.stale)
             if now < until and self.backend.store(self.key, entry, lifetime, self.lease):
                 outcome = "stored"
         if self.lease and outcome != "stored":
-            successor = leases.new(self.lease, "pass") if mark else leases.ENDED
+            successor = leases.new(self.lease, "pass") if self.mark else leases.ENDED
             self.backend.replace(self.key, self.lease, successor, leases.PASS)
         self.outcome = outcome
         events.load(self.name, outcome, took)
