@@ -192,7 +192,7 @@ class Looks(logging.Handler):
 
 @pytest.mark.parametrize("place", ["hook", "view"])
 @pytest.mark.parametrize("extension", [name_of_flask_login, locale_of_flask_babel])
-def test_what_a_log_record_looks_up_is_not_for_everybody(
+def test_a_name_that_was_looked_up_for_a_log_is_not_given_to_others(
     bare: Flask, cache: Cache, monkeypatch: pytest.MonkeyPatch, extension: Any, place: str
 ) -> None:
     """Reads for a log are free, and yet the extensions keep in `g` what they found."""
@@ -514,9 +514,7 @@ def test_flask_talisman(bare: Flask, cache: Cache, force_https: bool) -> None:
     assert client.get("/page").status_code == (302 if force_https else 200)
 
 
-def test_a_nonce_that_nobody_sees_made_is_old_from_the_first_hit_on(
-    bare: Flask, cache: Cache
-) -> None:
+def test_a_nonce_of_a_plain_hook_is_old_from_the_first_hit_on(bare: Flask, cache: Cache) -> None:
     """As the documentation says under "What a cached page must not contain"."""
     nonces = count()
     bare.before_request(lambda: setattr(g, "nonce", next(nonces)))
