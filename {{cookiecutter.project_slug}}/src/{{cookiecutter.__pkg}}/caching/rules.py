@@ -115,8 +115,10 @@ def compute(page: Any, asked: Visit, before: set[str]) -> tuple[Any, Any, str | 
     making = vars(request).setdefault("pages_being_made", set())
     making.add(page)
     try:
-        loose = {name for name in asked.loose if not _found(context, name)[1]}  # does no harm
-        with computing(context, asked.loose != loose or not free.isdisjoint(before)) as reads:
+        for name in asked.loose:
+            if not _found(context, name)[1]:
+                before = before | {name}  # absent: does no harm
+        with computing(context, not (asked.loose <= before and free.isdisjoint(before))) as reads:
             value = app.ensure_sync(page.function)(*asked.args, **asked.kwargs)
             response = value = app.make_response(value) if asked.direct else value
     except Exception:
@@ -128,9 +130,9 @@ def compute(page: Any, asked: Visit, before: set[str]) -> tuple[Any, Any, str | 
     if not isinstance(value, Response):
         response = judged(app, value)
     # A log may have left in `g` what it made of them, as a new value or in an object.
-    if any(request.known.get(name, g) is not it for name, it in vars(g).items() if request.logged):
-        reads |= request.logged
-    read, asked.absent = verdict(asked, reads | loose | (before - free), page.vary_keys)
+    for name, it in vars(g).items() if request.logged else ():
+        reads |= request.logged if request.known.get(name, g) is not it else set()
+    read, asked.absent = verdict(asked, reads | (before - free), page.vary_keys)
     refusal, fresh = refused(response, page.vary_names, asked.owner)
     asked.present = "" if refusal else asked.present  # nobody's page may be kept
     refusal = "head" if request.method == "HEAD" else refusal or read
