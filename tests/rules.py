@@ -52,20 +52,32 @@ RULES = [
     ),
     Rule(
         "A page that sets a cookie is not kept",
-        "caching/pages.py",
-        'if "Set-Cookie" in response.headers:',
+        "caching/rules.py",
+        'if "Set-Cookie" in headers:',
         "if False:",
     ),
     Rule(
         "A private request goes past the cache",
         "caching/pages.py",
-        'reason = _private(context, owner) if alone or request.method == "GET" else "method"',
-        'reason = None if alone or request.method == "GET" else "method"',
+        "elif asked.owner is None and not request.private.isdisjoint(environ):",
+        "elif False:",
+    ),
+    Rule(
+        "A header that a page reads is in its key, or keeps it out",
+        "caching/watch.py",
+        "note(request, key)",
+        "request",
+    ),
+    Rule(
+        "Decorators above a page are given what the view returned",
+        "caching/rules.py",
+        "app.make_response(value) if asked.direct else value",
+        "app.make_response(value)",
     ),
     Rule(
         "A result that depends on the session is not kept",
         "caching/functions.py",
-        "look.store(value, seen[0] if seen else None)",
+        "look.store(value, refusal)",
         "look.store(value)",
     ),
     Rule(

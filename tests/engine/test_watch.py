@@ -272,7 +272,11 @@ def test_a_page_that_changes_the_session_is_not_kept_even_for_an_owner(
 
 
 def test_a_flashed_message_on_a_private_page_is_shown_once(site: Site) -> None:
-    site.app.add_url_rule("/flash", "flash", lambda: flash("saved") or "")
+    @site.app.get("/flash")
+    def save() -> str:
+        flash("saved")
+        return ""
+
     site.page(lambda: get_flashed_messages(), private_key=lambda: "alice")
     client = site.app.test_client()
     client.get("/flash")

@@ -54,14 +54,14 @@ class Function:
                 value = look.entry.value
             else:
                 watch = not self.is_named and has_request_context() and hasattr(request, "reads")
-                refusal, context = None, rules.current_context() if watch else None
+                context = rules.current_context() if watch else None
                 with rules.computing(context) if watch else nullcontext(set[str]()) as reads:
                     value = self.call(args, kwargs)
                     if inspect.isgenerator(value):
                         value = utils.join_generator(value)
-                if "session" in reads or any("cookie" in name.lower() for name in reads):
-                    refusal = "session" if "session" in reads else "cookie"
-                elif self.response_filter and not self.response_filter(value):
+                read = " ".join(sorted(reads, reverse=True)).lower()
+                refusal = next((kind for kind in ("session", "cookie") if kind in read), None)
+                if not refusal and self.response_filter and not self.response_filter(value):
                     refusal = "response_filter"
                 look.store(value, refusal)
         if self.cache.enable_signals:

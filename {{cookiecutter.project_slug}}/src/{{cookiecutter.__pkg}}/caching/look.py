@@ -61,7 +61,11 @@ class Engine(flask_caching.Cache):
     @property
     def cache(self) -> Codec:  # type: ignore[override]
         """The current app's backend, else that of the app that this was made for."""
-        return (current_app or self.app).extensions["cache"][self]  # type: ignore[no-any-return]
+        try:  # by `current_app` itself the app would be looked up for each attribute
+            app = current_app._get_current_object()  # type: ignore[attr-defined]
+        except RuntimeError:
+            app = self.app
+        return app.extensions["cache"][self]  # type: ignore[no-any-return]
 
     def find(self, names: Names, tags: Names = (), stale: float = 0, bare: bool = True) -> Found:
         """Return the valid entry of each key of `names`, and the token of each key of `tags`.
@@ -132,6 +136,8 @@ class Look:
     stale: float = 0  #: Seconds after the timeout: one caller computes, others get the old value.
     outdated: Outdated = None  #: Tells whether an entry that was found must be computed anew.
     alone: Callable[[], bool] = bool  #: Tells whether to compute at once, and store nothing.
+    fresh: float = math.inf  #: The value is fresh for at most so many seconds.
+    mark: bool = True  #: Nobody waits for a while if the value is not stored.
 
     def __enter__(self) -> "Look":
         """Look up; on a miss get the lease, or wait for the caller that has it."""
@@ -179,18 +185,10 @@ class Look:
         self.began = time.perf_counter()
         return self
 
-    def store(
-        self,
-        value: Any,
-        refusal: str | None = None,
-        timeout: Seconds | None = None,
-        fresh: float = math.inf,
-        mark: bool = True,
-    ) -> Any:
+    def store(self, value: Any, refusal: str | None = None, timeout: Seconds | None = None) -> Any:
         """Store the computed value, unless `refusal` says why it must not be; return it.
 
-        `timeout` replaces the one of the look-up; the value is fresh for at most `fresh` seconds.
-        With `mark`, others do not wait for a while if it is not stored.
+        `timeout` replaces the one of the look-up.
         """
         took = time.perf_counter() - self.began
         engine, now = self.engine, self.engine.clock()
@@ -201,13 +199,13 @@ class Look:
             # count from when the value is there.
             if timeout is not None or not callable(self.timeout):
                 until = engine.expiry(self.asked if timeout is None else timeout)
-            until = min(until, now + fresh)
+            until = min(until, now + self.fresh)
             entry = tuple(Entry(value, now, until, self.tokens))
             lifetime = engine.lifetime(until + self.stale)
             if now < until and self.backend.store(self.key, entry, lifetime, self.lease):
                 outcome = "stored"
         if self.lease and outcome != "stored":
-            successor = leases.new(self.lease, "pass") if mark else leases.ENDED
+            successor = leases.new(self.lease, "pass") if self.mark else leases.ENDED
             self.backend.replace(self.key, self.lease, successor, leases.PASS)
         self.outcome = outcome
         events.load(self.name, outcome, took)

@@ -212,13 +212,13 @@ class Page(Function):
         look = Look(cache, name, key, timeout, tag_keys, self.grace, unfit, alone)
         with look:
             if look.entry is None:
-                value, page, refusal, fresh = rules.compute(self, asked, before)
+                value, page, refusal, look.fresh = rules.compute(self, asked, before)
+                look.mark = not asked.present
                 if asked.present:
-                    if len(self._private) >= 1000:
-                        self._private.clear()
+                    self._private = dict([*self._private.items()][-999:])
                     self._private[key] = asked.present, cache.clock() + PASS
                 own = value.timeout if isinstance(value, CachedResponse) else None
-                look.store(page, refusal, own or None, fresh, mark=not asked.present)
+                look.store(page, refusal, own or None)
         if cache.enable_signals:
             self.signal(look.entry is not None, key, args, kwargs)
         said, added = "fwd=miss; stored", []
