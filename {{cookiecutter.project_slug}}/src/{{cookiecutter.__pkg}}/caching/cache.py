@@ -75,7 +75,7 @@ class Cache(Engine):
         return self.find((key,))[key] is not None
 
     def set(self, key: str, value: Any, timeout: Seconds | None = None) -> bool:
-        """Store `value` for `timeout` seconds, as `get_or_set`; False if it could not be stored."""
+        """Store `value` for `timeout` seconds; 0 means for ever, None CACHE_DEFAULT_TIMEOUT."""
         stored: bool = self.cache.set(key, *self._entry(value, timeout))
         if stored:
             events.put(events.DIRECT, "stored")
@@ -108,7 +108,7 @@ class Cache(Engine):
         return added
 
     def inc(self, key: str, delta: int = 1) -> int | None:
-        """Add `delta` to the integer under `key` or 0; return the sum, None without a backend."""
+        """Add `delta` to the integer under `key`, or to 0; return the sum, None if that fails."""
         return self.cache.inc(key, delta)  # type: ignore[no-any-return]
 
     def dec(self, key: str, delta: int = 1) -> int | None:

@@ -54,7 +54,7 @@ class Function:
                 value = look.entry.value
             else:
                 watch = not self.is_named and has_request_context() and hasattr(request, "reads")
-                context = rules.current_context() if watch else None
+                context: Any = rules.current_context() if watch else None
                 with rules.computing(context) if watch else nullcontext(set[str]()) as reads:
                     value = self.call(args, kwargs)
                     if inspect.isgenerator(value):
