@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Flask, Response, after_this_request, globals
+from flask import Flask, Response, after_this_request, g, globals
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from werkzeug.http import parse_cookie, parse_date, parse_list_header
 from werkzeug.utils import cached_property
@@ -57,24 +57,22 @@ class Visit:
     kwargs: Any
     #: Names of what was read and does no harm, since it is in the key.
     covered: set[str] = field(default_factory=set)
+    loose: set[str] = field(default_factory=set)  #: Of what functions read that are not in it.
     owner: Any = None
-    #: Names of what was read and was not there.
-    absent: Names = ()
-    #: Why the page is not kept, in full.
-    detail: str = ""
+    absent: Names = ()  #: Names of what was read and was not there.
+    detail: str = ""  #: Why the page is not kept, in full.
     #: The name of what keeps the page from being kept, if other requests may lack it.
     present: str = ""
 
     @contextmanager
-    def aside(self, sessions: bool = True) -> Iterator[None]:
+    def aside(self, in_key: bool = True) -> Iterator[None]:
         """Let the page read again what the block reads.
 
-        Without `sessions` no session and no cookies: what was made of them is not in the key.
+        Unless it is not in the key: then the page may take nothing that was made of it, either.
         """
         with reading(self.context) as reads:
             yield
-        personal = {it for it in reads if it == "session" or "cookie" in it.lower()}
-        self.covered |= reads if sessions else reads - personal
+        (self.covered if in_key else self.loose).update(reads)
 
 
 @contextmanager
@@ -117,7 +115,8 @@ def compute(page: Any, asked: Visit, before: set[str]) -> tuple[Any, Any, str | 
     making = vars(request).setdefault("pages_being_made", set())
     making.add(page)
     try:
-        with computing(context, not free.isdisjoint(before)) as reads:
+        loose = {name for name in asked.loose if not _found(context, name)[1]}  # does no harm
+        with computing(context, asked.loose != loose or not free.isdisjoint(before)) as reads:
             value = app.ensure_sync(page.function)(*asked.args, **asked.kwargs)
             response = value = app.make_response(value) if asked.direct else value
     except Exception:
@@ -128,7 +127,10 @@ def compute(page: Any, asked: Visit, before: set[str]) -> tuple[Any, Any, str | 
         making.discard(page)
     if not isinstance(value, Response):
         response = judged(app, value)
-    read, asked.absent = verdict(asked, reads | (before - free), page.vary_keys)
+    # A log may have left in `g` what it made of them, as a new value or in an object.
+    if any(request.known.get(name, g) is not it for name, it in vars(g).items() if request.logged):
+        reads |= request.logged
+    read, asked.absent = verdict(asked, reads | loose | (before - free), page.vary_keys)
     refusal, fresh = refused(response, page.vary_names, asked.owner)
     asked.present = "" if refusal else asked.present  # nobody's page may be kept
     refusal = "head" if request.method == "HEAD" else refusal or read
