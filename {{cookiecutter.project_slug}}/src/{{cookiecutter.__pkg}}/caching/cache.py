@@ -23,11 +23,7 @@ class Cache(Engine):
     """A safer `flask_caching.Cache`, whose clock decides expiry; `docs/caching.md` says more."""
 
     def init_app(self, app: Flask, config: dict[str, Any] | None = None) -> None:
-        """Bind the cache to `app`, as Flask-Caching does.
-
-        Every key begins with CACHE_KEY_PREFIX and CACHE_VERSION. Raises ValueError if values must
-        be signed and there is no SECRET_KEY.
-        """
+        """Bind the cache to `app`, as Flask-Caching does. ValueError if a SECRET_KEY is missing."""
         if not (config is None or isinstance(config, dict)):
             raise ValueError("`config` must be an instance of dict or None")
         merged = {**app.config, **(self.config or {}), **(config or {})}
@@ -217,8 +213,8 @@ class Cache(Engine):
     def delete_memoized(self, f: Any, *args: Any, **kwargs: Any) -> bool:  # type: ignore[override]
         """Drop the result that `memoize` keeps for a call of `f`, or all of them without arguments.
 
-        A method of an instance is that of it alone. False if the backend is unavailable. Raises
-        TypeError unless `memoize` decorates `f`.
+        `one.f` is that of `one` alone. False if the backend is unavailable. TypeError unless
+        `memoize` decorates `f`.
         """
         if not hasattr(f, "delete_memoized"):
             raise TypeError(f"delete_memoized takes a function that memoize decorates, not {f!r}")

@@ -1,8 +1,7 @@
 """Codec: turns values into the bytes and integers that a backend stores, and back.
 
-Values that leave the process are pickles. Loading a pickle can run code, so anyone who can write to
-the cache's server or file could run code here. Each is therefore signed, and the signature checked
-before anything is unpickled.
+Values that leave the process are pickles, and loading one can run code. Each is therefore signed,
+so that write access to the cache's server or file is not enough to run code here.
 """
 
 import functools

@@ -57,14 +57,10 @@ def one_in(count: int, first: int = 2) -> Callable[[], bool]:
 lookup = Event()
 #: A value was computed after a miss. The result is `stored`, `error`, or why it was not stored.
 load = Event()
-#: A call went past its cache. The result is the reason.
-bypass = Event()
-#: A value was stored by its key. The result is `stored`.
-put = Event()
+bypass = Event()  #: A call went past its cache. The result is the reason.
+put = Event()  #: A value was stored by its key. The result is `stored`.
 #: The backend was asked. The name is the operation, such as `get`, the result `ok` or `error`. Of
 #: successful `get`, `get_many` and `lease` only one in 32 is told.
 operation = Event()
-#: The breaker opened or closed. The result is `open` or `closed`.
-breaker = Event()
-#: A stored value does not verify, cannot be read or was moved. The result is the reason.
-corrupt = Event()
+breaker = Event()  #: The breaker opened or closed. The result is `open` or `closed`.
+corrupt = Event()  #: A stored value cannot be verified or read. The result is the reason.

@@ -14,8 +14,7 @@ logger = logging.getLogger(__name__)
 PROBE = 1.0  # seconds between two attempts to reach a backend that failed
 FAILURES = 3  # in a row, with no success between them, open the breaker
 
-#: The operations, with their results while the backend fails. A lease that is not there is as if it
-#: were ours: everyone computes, nobody waits.
+#: The operations, with their results while the backend fails: everyone gets each lease.
 FALLBACKS: dict[str, Any] = {
     **dict.fromkeys(("get", "inc", "delete_many", "lease", "ping", "usage")),
     **dict.fromkeys(("set", "add", "delete", "clear", "replace", "store"), False),
@@ -118,6 +117,6 @@ class FailSafe:
                 if not self._undelivered:  # unless another drop failed meanwhile
                     self.is_open, self._failures = False, 0
                     logger.warning("The cache answers again and is in use")
-                    # Under the lock, so that the last event is right. The log's handler may use us.
+                    # Under the lock: the last event must be right, and a log handler may use us.
                     events.breaker("breaker", "open" if self.is_open else "closed")
                     return

@@ -87,10 +87,7 @@ class Function:
         return keys.hashed(kind, parts, self.hash_method or self.cache.hash_method)
 
     def arguments(self, args: Any, kwargs: Any) -> bytes:
-        """Return the arguments of a call: alike however they are passed, defaults included.
-
-        Raises TypeError for a call that does not fit and arguments that cannot be pickled.
-        """
+        """Return a call's arguments alike however they are passed. TypeError if they do not fit."""
         if inspect.ismethod(self.function):  # its object is an argument like any other
             args = (self.function.__self__, *args)
         bound = self.signature.bind(*args, **kwargs)

@@ -50,8 +50,7 @@ class _Pickler(pickle.Pickler):
 def pickled(value: Any, name: str = "") -> bytes:
     """Return a pickle of `value` that depends on its contents alone.
 
-    Raises UnpicklableError for a value that cannot be pickled or contains itself; `name` is that of
-    the function it is an argument of.
+    Raises UnpicklableError, which names `name`, if it cannot be pickled or contains itself.
     """
     pickler = _Pickler(buffer := io.BytesIO(), pickle.HIGHEST_PROTOCOL)
     pickler.fast = True  # no memo, by which one string twice differs from two equal strings

@@ -11,6 +11,7 @@ import secrets
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from flask_caching.backends.nullcache import NullCache
@@ -54,10 +55,8 @@ class Computations:
         self._running[lease] = backend, key, threading.Event()
         if not self._renewer.is_alive():  # it does not survive a fork
             renewer = self._renewer = threading.Thread(target=self._renew, daemon=True)
-            try:
+            with suppress(RuntimeError):  # no more threads now: the lease ends by itself
                 renewer.start()
-            except RuntimeError:  # no more threads: the lease ends by itself
-                logger.warning("There is no thread to renew leases with")
         return lease, True
 
     def end(self, lease: str) -> None:

@@ -33,8 +33,7 @@ class Entry(NamedTuple):
     value: Any
     created: float
     expires: float = math.inf  #: When it stops being fresh; infinity for never.
-    #: The key and the token of each of its tags, as they were before the value was computed.
-    tokens: tuple[tuple[str, str], ...] = ()
+    tokens: tuple[tuple[str, str], ...] = ()  #: Each tag's key and token, from before computing.
 
 
 def seconds(timeout: Seconds) -> float:
@@ -61,14 +60,17 @@ class Engine(flask_caching.Cache):
     @property
     def cache(self) -> Codec:  # type: ignore[override]
         """The current app's backend, else that of the app that this was made for."""
-        return (current_app or self.app).extensions["cache"][self]  # type: ignore[no-any-return]
+        try:  # by `current_app` itself the app would be looked up for each attribute
+            app = current_app._get_current_object()  # type: ignore[attr-defined]
+        except RuntimeError:
+            app = self.app
+        return app.extensions["cache"][self]  # type: ignore[no-any-return]
 
     def find(self, names: Names, tags: Names = (), stale: float = 0, bare: bool = True) -> Found:
         """Return the valid entry of each key of `names`, and the token of each key of `tags`.
 
-        An entry is valid while the tokens of its tags are those it was stored with. By one command,
-        and a second one for further tags of entries. With `bare`, so is a value without times, such
-        as an integer to count on.
+        It is valid while the tokens of its tags are those it was stored with. With `bare`, so is a
+        value without times, such as an integer. A second command only asks for entries' other tags.
         """
         backend, keys, found = self.cache, names + tags, Found()
         stored = backend.get_many(*keys) if len(keys) > 1 else map(backend.get, keys)
@@ -182,17 +184,13 @@ class Look:
         return self
 
     def store(self, value: Any, refusal: str | None = None, timeout: Seconds | None = None) -> Any:
-        """Store the computed value, unless `refusal` says why it must not be; return it.
-
-        `timeout` replaces the one of the look-up.
-        """
+        """Store the value, for `timeout` if given, unless `refusal` says why not; return it."""
         took = time.perf_counter() - self.began
         engine, now = self.engine, self.engine.clock()
         outcome = refusal or "not stored"
         if self.lease and refusal is None:
             until = self.expires
-            # A callable timeout, such as "until midnight", counts from when it was asked; seconds
-            # count from when the value is there.
+            # A callable timeout, such as "until midnight", counts from when it was asked.
             if timeout is not None or not callable(self.timeout):
                 until = engine.expiry(self.asked if timeout is None else timeout)
             until = min(until, now + self.fresh)
