@@ -24,5 +24,4 @@ from .lru import LRUCache
 
 __all__ = ["LRUCache", "cache"]
 
-#: The app's cache. `create_app` binds it to the app.
-cache = Cache()
+cache = Cache()  #: The app's cache. `create_app` binds it to the app.

@@ -20,22 +20,20 @@ if TYPE_CHECKING:
 
 
 class Cache(Engine):
-    """A safer `flask_caching.Cache`; `docs/caching.md` lists the differences."""
+    """A safer `flask_caching.Cache`, whose clock decides expiry; `docs/caching.md` says more."""
 
     def init_app(self, app: Flask, config: dict[str, Any] | None = None) -> None:
         """Bind the cache to `app`, as Flask-Caching does.
 
-        Every key begins with CACHE_KEY_PREFIX and CACHE_VERSION; in debug also with a token of
-        this process, so that the pages of an edited template do not outlive a restart. Raises
-        ValueError if values must be signed and there is no SECRET_KEY.
+        Every key begins with CACHE_KEY_PREFIX and CACHE_VERSION. Raises ValueError if values must
+        be signed and there is no SECRET_KEY.
         """
         if not (config is None or isinstance(config, dict)):
             raise ValueError("`config` must be an instance of dict or None")
         merged = {**app.config, **(self.config or {}), **(config or {})}
-        parts = [merged.get("CACHE_KEY_PREFIX") or app.name, merged.get("CACHE_VERSION", "1")]
-        if app.debug:
-            parts.append(secrets.token_hex(4))
-        prefix = "".join(f"{part}:" for part in parts)
+        prefix = f"{merged.get('CACHE_KEY_PREFIX') or app.name}:{merged.get('CACHE_VERSION', '1')}:"
+        if app.debug:  # the pages of an edited template must not outlive a restart
+            prefix += f"{secrets.token_hex(4)}:"
         app.config["CACHE_MAX_PAGE_BYTES"] = merged.get("CACHE_MAX_PAGE_BYTES", 1_000_000)
         # As safe as Flask-Caching's SHA-256, and much faster as long as the app needs no OpenSSL.
         app.config.setdefault("CACHE_HASH_METHOD", hashlib.blake2s)
@@ -52,10 +50,8 @@ class Cache(Engine):
             signing = [secret, *(merged.get("SECRET_KEY_FALLBACKS") or [])]
         if not hasattr(backend, "lease"):
             backend = leases.Adapter(backend)
-        text = bool(merged.get("CACHE_SERIALIZER"))
+        text = self.serializer is not None
         app.extensions["cache"][self] = Codec(FailSafe(backend), prefix, signing, text)
-
-    # The methods of Flask-Caching, with expiry judged by our clock.
 
     def get(self, key: str) -> Any:
         """Return the value of `key`, None on a miss."""
@@ -64,7 +60,7 @@ class Cache(Engine):
     def get_many(self, *names: str) -> list[Any]:
         """Return the value of each key, None where there is none."""
         began = time.perf_counter()
-        found = self.find(self.cache, names)
+        found = self.find(names)
         took = (time.perf_counter() - began) / (len(names) or 1)
         for name in names:
             events.lookup(events.DIRECT, "hit" if found[name] else "miss", took)
@@ -76,10 +72,10 @@ class Cache(Engine):
 
     def has(self, key: str) -> bool:
         """Tell whether `key` has a value, None included."""
-        return self.find(self.cache, (key,))[key] is not None
+        return self.find((key,))[key] is not None
 
     def set(self, key: str, value: Any, timeout: Seconds | None = None) -> bool:
-        """Store `value` for `timeout` seconds, as `get_or_set`; False if it could not be stored."""
+        """Store `value` for `timeout` seconds; 0 means for ever, None CACHE_DEFAULT_TIMEOUT."""
         stored: bool = self.cache.set(key, *self._entry(value, timeout))
         if stored:
             events.put(events.DIRECT, "stored")
@@ -112,7 +108,7 @@ class Cache(Engine):
         return added
 
     def inc(self, key: str, delta: int = 1) -> int | None:
-        """Add `delta` to the integer under `key` or 0; return the sum, None without a backend."""
+        """Add `delta` to the integer under `key`, or to 0; return the sum, None if that fails."""
         return self.cache.inc(key, delta)  # type: ignore[no-any-return]
 
     def dec(self, key: str, delta: int = 1) -> int | None:
@@ -139,8 +135,7 @@ class Cache(Engine):
         Of several callers that miss at once one computes and the others wait for its value. For
         `stale` seconds after the timeout one caller computes and the others get the old value.
         `timeout` is in seconds, a timedelta or a callable that gives one, asked before computing;
-        0 means for ever, None CACHE_DEFAULT_TIMEOUT. None is a value like any other.
-        An exception of `compute` is raised, and nothing is stored.
+        0 means for ever, None CACHE_DEFAULT_TIMEOUT. None is a value. Raises as `compute` does.
         """
         tag_keys = tuple(map(keys.tag_key, dict.fromkeys(keys.names(tags))))
         with Look(self, keys.name_of(compute), key, timeout, tag_keys, seconds(stale)) as look:
@@ -149,15 +144,14 @@ class Cache(Engine):
     def invalidate(self, *tags: str) -> bool:
         """Make every entry with one of `tags` a miss, at once, in every process that shares it.
 
-        Entries that are being computed, too. False if the backend is unavailable: this process then
-        clears the app's entries before it uses the backend again.
+        Entries that are still being computed are included. False if the backend is unavailable:
+        this process then clears the app's entries before it uses the backend again.
         """
         return self.cache.delete_many(*map(keys.tag_key, tags)) is not None
 
     def _entry(self, value: Any, timeout: Seconds | None) -> tuple[Any, int]:
         """Return the entry that `set` and `add` store, and its lifetime in seconds."""
-        expires = self.expiry(timeout)
-        lifetime = self.lifetime(expires)
+        lifetime = self.lifetime(expires := self.expiry(timeout))
         if type(value) is int:  # stored bare, to count on: only the backend judges its expiry
             return value, lifetime and lifetime - SPARE
         return tuple(Entry(value, self.clock(), expires)), lifetime
@@ -185,11 +179,10 @@ class Cache(Engine):
     ) -> "Callable[[Callable[P, R]], _CachedFunction[P, R]]":
         """Decorator: keep the page of a view, or the result of any other function.
 
-        The positional parameters are Flask-Caching's; `cache_none` changes nothing, since None is
-        a value here. `timeout`, `stale` and `tags` are those of `get_or_set`. For a page, `query`
-        names the query parameters that matter (None: all of the query; with `query_string` in any
-        order), `vary` the request headers that matter, and `private_key` gives the owner of a
-        private page, such as the user's id.
+        The positional parameters are Flask-Caching's; `cache_none` changes nothing. `timeout`,
+        `stale` and `tags` are those of `get_or_set`. `query` names the query parameters that a page
+        depends on (None: all; with `query_string` in any order), `vary` the request headers, and
+        `private_key` gives the owner of a private page, such as the user's id.
         """
         return functools.partial(pages.decorate, locals())
 
@@ -211,22 +204,21 @@ class Cache(Engine):
     ) -> "Callable[[Callable[P, R]], _MemoizedFunction[P, R]]":
         """Decorator: keep a function's result for its arguments, until `delete_memoized`.
 
-        The positional parameters are Flask-Caching's; `timeout`, `stale` and `tags` are those of
-        `get_or_set`. Arguments count by their pickles, or by `__caching_id__()` where they have
-        it, and for `self` too. On the current request's view it is `cached`, with its rules.
+        The parameters are those of Flask-Caching and `get_or_set`. Arguments, `self` included,
+        count by their pickles, or `__caching_id__()`. On the current request's view it is `cached`.
         """
         make_name = make_name or str
         return functools.partial(pages.decorate, locals())
 
     def delete_cached(self, f: Any, *args: Any, **kwargs: Any) -> bool:
-        """Drop the result that `cached` keeps for a call of `f`; a page needs a tag instead."""
+        """Drop the result that `cached` keeps for a call of `f`; of a page, `invalidate` a tag."""
         return bool(self.delete(f.make_cache_key(*args, **kwargs)))
 
     def delete_memoized(self, f: Any, *args: Any, **kwargs: Any) -> bool:  # type: ignore[override]
         """Drop the result that `memoize` keeps for a call of `f`, or all of them without arguments.
 
-        Reached through an instance, `f` is the method of that instance alone. False if the backend
-        is unavailable. Raises TypeError unless `memoize` decorates `f`.
+        A method of an instance is that of it alone. False if the backend is unavailable. Raises
+        TypeError unless `memoize` decorates `f`.
         """
         if not hasattr(f, "delete_memoized"):
             raise TypeError(f"delete_memoized takes a function that memoize decorates, not {f!r}")

@@ -24,10 +24,9 @@ _signature = functools.partial(hashlib.blake2b, digest_size=_SIZE)  # takes a ke
 class Codec:
     """The face of a backend, called `cache.cache` by apps: it takes and gives any value.
 
-    Within the process, immutable tuples are stored as they are, all else as pickles, so that each
-    caller gets a copy. With `secrets` values are signed pickles: the first secret signs, each of
-    them verifies. With `text` these are text, for a serializer such as JSON. Integers always stay
-    bare, for the backend to count on.
+    Within the process immutable tuples are stored as they are, all else as pickles, so that each
+    caller gets a copy. With `secrets` these are signed: the first signs, each of them verifies.
+    With `text` they are text, for a serializer such as JSON. Integers stay bare, to count on.
 
     Timeouts are whole seconds, 0 for ever, None for the backend's default. A value that cannot be
     pickled is logged and not stored; one that does not verify or cannot be read is a miss.
@@ -39,10 +38,8 @@ class Codec:
         for name in ("inc", "delete", "delete_many", "clear", "lease", "replace"):
             setattr(self, name, getattr(backend, name))  # faster than by `__getattr__`
         # Derived keys: they sign nothing but cached values, sessions least of all.
-        self._secrets = [
-            hmac.digest(s.encode() if isinstance(s, str) else s, b"cached values", "sha256")
-            for s in secrets
-        ]
+        as_bytes = [s.encode() if isinstance(s, str) else s for s in secrets]
+        self._secrets = [hmac.digest(s, b"cached values", "sha256") for s in as_bytes]
         self._as_they_are = {int, type(None)} if self._secrets else {int, type(None), tuple}
 
     def __getattr__(self, name: str) -> Any:
@@ -73,10 +70,8 @@ class Codec:
         """Subtract `delta` as `inc` adds it."""
         return self.inc(key, -delta)  # type: ignore[no-any-return]
 
-    def _put(
-        self, operation: str, key: str, value: Any, timeout: int | None = None, *lease: str
-    ) -> bool:
-        stored, put = self._dump(operation, key, value), getattr(self.backend, operation)
+    def _put(self, how: str, key: str, value: Any, timeout: int | None = None, *lease: str) -> bool:
+        stored, put = self._dump(how, key, value), getattr(self.backend, how)
         timeout = self.default_timeout if timeout is None else timeout
         return stored is not None and bool(put(key, stored, timeout, *lease))
 

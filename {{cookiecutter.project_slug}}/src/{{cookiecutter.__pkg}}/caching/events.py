@@ -1,10 +1,8 @@
 """Events: the cache tells its subscribers what it does, for metrics, logs or any other system.
 
-`@events.lookup.subscribe` on a function of `name`, `result` and `seconds` subscribes it. Each kind
-of event below documents its `name` and `result`; `seconds` is how long it took, 0 where nothing is
-timed. Subscribers are called at once, in the thread of the event: put slow work into a queue. A
-subscriber of `lookup`, `load`, `put` or `operation` that uses the cache causes further events. One
-that raises is logged and does no harm.
+`@events.lookup.subscribe` on a function of `name`, `result` and `seconds` (0 where nothing is
+timed) subscribes it. It is called at once, in the thread of the event: put slow work into a queue.
+If it uses the cache it causes further events; if it raises that is logged and does no harm.
 
 The name of a cache is the endpoint of a page, the dotted name of any other function, the name of
 the computing function for `get_or_set`, and `direct` for `get`, `set` and `add`. It is never a key.
@@ -20,8 +18,7 @@ logger = logging.getLogger(__name__)
 Subscriber = Callable[[str, str, float], object]
 S = TypeVar("S", bound=Subscriber)
 
-#: The name of the cache for values that are read and stored by key.
-DIRECT = "direct"
+DIRECT = "direct"  # the name of the cache for values that are read and stored by key
 
 
 class Event:
@@ -31,10 +28,7 @@ class Event:
         self._subscribers: tuple[Subscriber, ...] = ()
 
     def subscribe(self, subscriber: S) -> S:
-        """Call `subscriber(name, result, seconds)` at each event; once, if it subscribes twice.
-
-        Returns it, so this is a decorator as well.
-        """
+        """Call `subscriber(name, result, seconds)` at each event, once. A decorator as well."""
         self.unsubscribe(subscriber)
         self._subscribers += (subscriber,)
         return subscriber
@@ -53,16 +47,13 @@ class Event:
 
 
 def one_in(count: int, first: int = 2) -> Callable[[], bool]:
-    """Return a function that is True in one of `count` calls, beginning with the `first`.
-
-    For events that are too frequent to time each. Earlier calls may open connections.
-    """
+    """Return a function that is True in one of `count` calls, beginning with the `first`."""
+    # Earlier calls may open connections.
     return cycle([number == first for number in range(1, count + 1)]).__next__
 
 
 #: A look-up. The result is `hit`, `miss`, or `stale` for an old value that was served. A caller
-#: that waited for another's computation and was given its value had a hit. Not told if one of the
-#: caller's own callables raised before, such as one for the timeout.
+#: that waited for another's value had a hit. Not told if a callable of the caller's raised before.
 lookup = Event()
 #: A value was computed after a miss. The result is `stored`, `error`, or why it was not stored.
 load = Event()

@@ -11,10 +11,8 @@ from . import events
 
 logger = logging.getLogger(__name__)
 
-#: The seconds between two attempts to reach a backend that failed.
-PROBE = 1.0
-#: The failures in a row, with no success between them, that open the breaker.
-FAILURES = 3
+PROBE = 1.0  # seconds between two attempts to reach a backend that failed
+FAILURES = 3  # in a row, with no success between them, open the breaker
 
 #: The operations, with their results while the backend fails. A lease that is not there is as if it
 #: were ours: everyone computes, nobody waits.
@@ -23,21 +21,18 @@ FALLBACKS: dict[str, Any] = {
     **dict.fromkeys(("set", "add", "delete", "clear", "replace", "store"), False),
     **dict.fromkeys(("get_many", "set_many"), ()),  # None for each key of `get_many`
 }
-#: The most frequent ones: timing each would double their cost.
-_SAMPLED = {"get", "get_many", "lease"}
+_SAMPLED = {"get", "get_many", "lease"}  # frequent: timing each would double their cost
 _DROPPING = {"delete", "delete_many", "clear"}
 
 
 class FailSafe:
     """A backend that raises nothing when its engine fails.
 
-    A backend's `errors` are the exceptions that mean a failure of its engine. Of these,
-    `timeout_errors` open the breaker at once, and `rejections` never do: they are an answer, such
-    as that there is no room, and are logged once a minute.
-
-    Three failures in a row open the breaker, and so does an undelivered `delete`, `delete_many` or
-    `clear`. While it is open only one background probe touches the engine. The app's entries are
-    cleared before it closes if something could not be dropped.
+    A backend's `errors` mean a failure of its engine. Of these, `timeout_errors` open the breaker
+    at once, and `rejections` never do: they are an answer, such as that there is no room, and are
+    logged once a minute. Three failures in a row open it, and so does an undelivered `delete`,
+    `delete_many` or `clear`: then the app's entries are cleared before it closes. While it is open
+    only one background probe touches the engine.
     """
 
     def __init__(self, backend: Any) -> None:
@@ -70,8 +65,7 @@ class FailSafe:
                     events.operation(operation, "error", time.perf_counter() - began)
                     self._failed(operation, error)
                 else:
-                    if self._failures:
-                        self._failures = 0
+                    self._failures = 0
                     if is_told is None or is_told():
                         events.operation(operation, "ok", time.perf_counter() - began)
                     return result
@@ -124,7 +118,6 @@ class FailSafe:
                 if not self._undelivered:  # unless another drop failed meanwhile
                     self.is_open, self._failures = False, 0
                     logger.warning("The cache answers again and is in use")
-                    # Under the lock, so that the last event is right. A handler of the log may have
-                    # used the cache, which failed again.
+                    # Under the lock, so that the last event is right. The log's handler may use us.
                     events.breaker("breaker", "open" if self.is_open else "closed")
                     return

@@ -53,9 +53,8 @@ class Function:
             if look.entry is not None:
                 value = look.entry.value
             else:
-                watch = not self.is_named and has_request_context()
+                watch = not self.is_named and has_request_context() and hasattr(request, "reads")
                 context: Any = rules.current_context() if watch else None
-                watch = watch and hasattr(context.request, "reads")
                 with rules.computing(context) if watch else nullcontext(set[str]()) as reads:
                     value = self.call(args, kwargs)
                     if inspect.isgenerator(value):
@@ -70,11 +69,7 @@ class Function:
         return value
 
     def key(self, args: Any, kwargs: Any) -> str:
-        """Return the key of the function's result for these arguments.
-
-        An explicit `key_prefix` is the key itself where there are no arguments to tell apart, so
-        that `cache.delete(key_prefix)` works; so is the result of `make_cache_key`.
-        """
+        """Return the key of the function's result for these arguments."""
         if self.make_cache_key:
             return str(self.make_cache_key(*args, **kwargs))
         kind, source = "value", self.source()
@@ -87,15 +82,14 @@ class Function:
         elif "%s" in prefix and prefix == self.key_prefix:
             prefix = prefix.replace("%s", request.path)
         elif not args and not kwargs and source is None and query is None:
-            return prefix
+            return prefix  # so that `cache.delete(key_prefix)` works
         parts = (prefix, source, query, self.arguments(args, kwargs))
         return keys.hashed(kind, parts, self.hash_method or self.cache.hash_method)
 
     def arguments(self, args: Any, kwargs: Any) -> bytes:
         """Return the arguments of a call: alike however they are passed, defaults included.
 
-        By their pickle and not their `repr`: two objects may share a repr, or change it at each
-        start. Raises TypeError for a call that does not fit and arguments that cannot be pickled.
+        Raises TypeError for a call that does not fit and arguments that cannot be pickled.
         """
         if inspect.ismethod(self.function):  # its object is an argument like any other
             args = (self.function.__self__, *args)
@@ -143,13 +137,11 @@ class Function:
 
     def signal(self, hit: bool, key: str, args: Any, kwargs: Any) -> None:
         """Send Flask-Caching's signal; a receiver that raises is logged and does no harm."""
-        about = {"cache": self.cache, "cache_key": key, "args": args, "kwargs": kwargs}
-        signal = signals.cache_view_hit if hit else signals.cache_view_miss
-        if self.make_name:
-            about["f"] = self.function
-            signal = signals.cache_memoize_hit if hit else signals.cache_memoize_miss
+        more: dict[str, Any] = {"f": self.function} if self.make_name else {}
+        kind = f"{'memoize' if self.make_name else 'view'}_{'hit' if hit else 'miss'}"
+        signal = getattr(signals, f"cache_{kind}")
         try:
-            signal.send(**about)
+            signal.send(cache=self.cache, cache_key=key, args=args, kwargs=kwargs, **more)
         except Exception:
             logger.exception("A receiver of %r failed", signal)
 

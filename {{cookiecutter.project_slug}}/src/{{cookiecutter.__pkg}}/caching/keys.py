@@ -27,10 +27,8 @@ def names(given: Iterable[str]) -> tuple[str, ...]:
 
 
 def hashed(kind: str, parts: tuple[Any, ...], hash_method: Any = None) -> str:
-    """Return the key of `kind` for `parts`, nested tuples of str, bytes, int, bool and None.
-
-    `ascii` writes such a tuple so that it can be read back only one way: equal text, equal parts.
-    """
+    """Return the key of `kind` for `parts`, nested tuples of str, bytes, int, bool and None."""
+    # Such a tuple can be read back from its `ascii` only one way: equal text, equal parts.
     return f"{kind}:{(hash_method or hashlib.blake2s)(ascii(parts).encode()).hexdigest()}"
 
 
@@ -42,10 +40,7 @@ def tag_key(tag: str) -> str:
 
 class _Pickler(pickle.Pickler):
     def persistent_id(self, value: Any) -> Any:
-        """Return a substitute for `value` in the pickle, None to pickle it as usual.
-
-        It is the `__caching_id__()` if the class has one, and the members of a set in one order.
-        """
+        """Return a set's members in one order, or a `__caching_id__()`; None for all else."""
         if type(value) in (set, frozenset):
             return type(value), sorted(map(pickled, value))
         own = getattr(type(value), "__caching_id__", None)
@@ -55,19 +50,16 @@ class _Pickler(pickle.Pickler):
 def pickled(value: Any, name: str = "") -> bytes:
     """Return a pickle of `value` that depends on its contents alone.
 
-    Without the memo of an ordinary pickle, in which equal strings differ from one string twice.
     Raises UnpicklableError for a value that cannot be pickled or contains itself; `name` is that of
     the function it is an argument of.
     """
-    buffer = io.BytesIO()
-    pickler = _Pickler(buffer, pickle.HIGHEST_PROTOCOL)
-    pickler.fast = True
+    pickler = _Pickler(buffer := io.BytesIO(), pickle.HIGHEST_PROTOCOL)
+    pickler.fast = True  # no memo, by which one string twice differs from two equal strings
     try:
         pickler.dump(value)
     except Exception as error:
         raise UnpicklableError(
-            f"{name} cannot be cached for these arguments, because one of them cannot be pickled "
-            f"to tell calls apart: {error}. Pass plain values, such as an object's id, or give its "
-            "class a method __caching_id__ that returns one."
+            f"{name} cannot be cached for these arguments, one of which cannot be pickled: {error}."
+            " Pass plain values, such as an object's id, or give its class a method __caching_id__."
         ) from error
     return buffer.getvalue()

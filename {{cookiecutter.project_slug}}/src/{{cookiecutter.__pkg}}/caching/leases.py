@@ -1,8 +1,8 @@
 """Leases: the locks that `look.py` uses so that only one caller computes a missing value.
 
-They are in the backend, so this works over threads, processes and hosts, and end by themselves if
-their holder dies. A lease is also the permission to store: `delete`, `clear` and `set` drop it, so
-that a value computed from older data is not stored.
+They are in the backend, for all threads, processes and hosts, and end by themselves if their holder
+dies. A lease is also the permission to store: `delete`, `clear` and `set` drop it, so that a value
+computed from older data is not stored.
 """
 
 import logging
@@ -19,15 +19,12 @@ from .lru import LRUCache
 
 logger = logging.getLogger(__name__)
 
-#: The seconds that a lease lasts. It is renewed every third of this time.
-LEASE = 5.0
-#: After a result that was not stored, callers do not wait for this many seconds.
-PASS = 5.0
+LEASE = 5.0  # seconds that a lease lasts; it is renewed every third of this time
+PASS = 5.0  # seconds that callers do not wait after a result that was not stored
 #: A lease begins with a hash of the tags' tokens, of this many characters. A lease with another
 #: hash was taken before an invalidation; it is ignored.
 ABOUT = 16
-#: Replaces a lease that has ended. It begins with no hash, so every caller may take the lease.
-ENDED = "ended"
+ENDED = "ended"  # replaces a lease that has ended; without a hash, so that every caller may take it
 
 
 def new(about: str, kind: str = "lease") -> str:
@@ -46,8 +43,7 @@ class Computations:
     def take(self, backend: Any, key: str, about: str) -> tuple[str, bool]:
         """Take the lease on `key`, for a computation from the data called `about`.
 
-        Return the lease and whether it is ours; otherwise it is the one that is in the way. Ours is
-        renewed until `end(lease)`.
+        Return it and True if it is ours, renewed until `end(lease)`; else the one in the way.
         """
         lease = new(about)
         held: str | None = backend.lease(key, lease, LEASE)
@@ -66,17 +62,15 @@ class Computations:
 
     def end(self, lease: str) -> None:
         """Wake the callers of this process that wait for the computation under `lease`."""
-        running = self._running.pop(lease, None)
-        if running is not None:  # None if this process was forked meanwhile
+        if running := self._running.pop(lease, None):  # None if this process was forked meanwhile
             running[2].set()
 
     def wait_for(self, lease: str, seconds: float, pause: float) -> None:
         """Wait until the computation under `lease` may have ended, at most `seconds`."""
-        running = self._running.get(lease)
-        if running is None:  # in another process
-            time.sleep(min(seconds, pause))
-        else:
+        if running := self._running.get(lease):
             running[2].wait(min(seconds, 0.5))  # in steps, because the lease may have been lost
+        else:  # in another process
+            time.sleep(min(seconds, pause))
 
     def _renew(self) -> None:
         me = threading.current_thread()
@@ -119,10 +113,9 @@ class Adapter:
     def replace(self, key: str, lease: str, successor: str, seconds: float) -> bool:
         """Replace the lease on `key`, if it is still `lease`, by `successor`, perhaps the same."""
         with self._leases.lock:
-            holds: bool = self._leases.get(key) == lease
-            if holds:
+            if holds := self._leases.get(key) == lease:
                 self._leases.set(key, successor, seconds)
-            return holds
+            return bool(holds)
 
     def store(self, key: str, value: Any, timeout: int, lease: str) -> bool:
         """Store `value` and end the lease on `key`, if it is still `lease`."""

@@ -16,17 +16,15 @@ from . import events, leases
 from .codec import Codec
 
 Names = tuple[str, ...]
+Found = dict[str, "Entry | None"]
 Seconds = float | timedelta
 Timeout = Seconds | Callable[[], Seconds] | None
+Outdated = Callable[["Entry"], bool] | None
 
-#: A caller waits at most this many seconds, then it computes the value itself.
-WAIT = 30.0
-#: A caller waits for at most this many computations that store no value, so that no queue forms.
-PATIENCE = 2
-#: The backend keeps an entry this many seconds longer than it is fresh, which our clock decides.
-SPARE = 60
-#: The token of a tag lives this many seconds longer than the entry that it was made for.
-TOKEN_SPARE = 86400
+WAIT = 30.0  # seconds: a caller that waited for so long computes the value itself
+PATIENCE = 2  # a caller waits for so many computations that store nothing, so that no queue forms
+SPARE = 60  # seconds that the backend keeps an entry after it is fresh, which our clock decides
+TOKEN_SPARE = 86400  # seconds that the token of a tag outlives the entry that it was made for
 
 
 class Entry(NamedTuple):
@@ -34,13 +32,9 @@ class Entry(NamedTuple):
 
     value: Any
     created: float
-    #: When it stops being fresh; infinity for never.
-    expires: float = math.inf
+    expires: float = math.inf  #: When it stops being fresh; infinity for never.
     #: The key and the token of each of its tags, as they were before the value was computed.
     tokens: tuple[tuple[str, str], ...] = ()
-
-
-Outdated = Callable[[Entry], bool] | None
 
 
 def seconds(timeout: Seconds) -> float:
@@ -60,33 +54,24 @@ class Engine(flask_caching.Cache):
     """The part of `Cache` that looks up and stores."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        #: Gives the time that decides expiry, in seconds since the epoch; tests move it.
-        self.clock: Callable[[], float] = time.time
+        self.clock: Callable[[], float] = time.time  #: Decides expiry, in seconds since the epoch.
         self.computations = leases.Computations()
         super().__init__(*args, **kwargs)
 
     @property
     def cache(self) -> Codec:  # type: ignore[override]
         """The current app's backend, else that of the app that this was made for."""
-        try:
-            # Flask's `current_app` would look the app up for each attribute.
-            app = current_app._get_current_object()  # type: ignore[attr-defined]
-        except RuntimeError:
-            app = self.app
-        return app.extensions["cache"][self]  # type: ignore[no-any-return]
+        return (current_app or self.app).extensions["cache"][self]  # type: ignore[no-any-return]
 
-    def find(
-        self, backend: Codec, names: Names, tags: Names = (), stale: float = 0, bare: bool = True
-    ) -> dict[str, Entry | None]:
+    def find(self, names: Names, tags: Names = (), stale: float = 0, bare: bool = True) -> Found:
         """Return the valid entry of each key of `names`, and the token of each key of `tags`.
 
-        An entry is valid while the tokens of its tags are those it was stored with. One command to
-        the backend; a second one only for entries with further tags. With `bare`, a value that is
-        stored without its times, such as an integer to count on, is an entry as well.
+        An entry is valid while the tokens of its tags are those it was stored with. By one command,
+        and a second one for further tags of entries. With `bare`, so is a value without times, such
+        as an integer to count on.
         """
-        keys = names + tags
+        backend, keys, found = self.cache, names + tags, Found()
         stored = backend.get_many(*keys) if len(keys) > 1 else map(backend.get, keys)
-        found: dict[str, Entry | None] = {}
         now, further = self.clock(), set(tags)
         for key, one in zip(keys, stored, strict=True):
             entry = Entry(one, now) if bare and one is not None else None
@@ -97,7 +82,7 @@ class Engine(flask_caching.Cache):
             further.update(dict(entry.tokens) if entry else ())
         further -= found.keys()
         if further:
-            found |= self.find(backend, tuple(further))
+            found |= self.find(tuple(further))
         for name in names:
             seen = dict(entry.tokens) if (entry := found[name]) else {}
             for tag in {*tags, *seen}:
@@ -106,24 +91,21 @@ class Engine(flask_caching.Cache):
                     found[name] = None
         return found
 
-    def tokens(
-        self, backend: Codec, found: dict[str, Entry | None], tags: Names, until: float
-    ) -> tuple[tuple[str, str], ...]:
+    def tokens(self, found: Found, tags: Names, until: float) -> tuple[tuple[str, str], ...]:
         """Return the key of each tag with its token, made anew unless it lives until `until`.
 
-        `found` is the result of `find`. Call it before computing, so that data invalidated
-        meanwhile is stored with a token that is not valid any more. Tokens are random: one made by
-        counting would come back to life after an eviction.
+        `found` is the result of `find`, from before computing: data invalidated meanwhile is stored
+        with a token that is not valid any more. A count would be valid again after an eviction.
         """
         tokens = list[tuple[str, str]]()
         for tag in tags:
             token, made = found[tag], Entry(secrets.token_hex(8), self.clock(), until + TOKEN_SPARE)
             if token is None:
-                added = backend.add(tag, tuple(made), self.lifetime(made.expires))
+                added = self.cache.add(tag, tuple(made), self.lifetime(made.expires))
                 # Or another caller was first.
-                token = made if added else self.find(backend, (tag,), bare=False)[tag]
+                token = made if added else self.find((tag,), bare=False)[tag]
             if token is None or token.expires < until:
-                backend.set(tag, tuple(made), self.lifetime(made.expires))
+                self.cache.set(tag, tuple(made), self.lifetime(made.expires))
                 token = made
             tokens.append((tag, str(token.value)))
         return tuple(tokens)
@@ -140,72 +122,53 @@ class Engine(flask_caching.Cache):
 
 @dataclass(eq=False)
 class Look:
-    """One look-up of one key, a context manager.
-
-    with Look(cache, "name", "key", timeout=60) as look:
-        value = look.store(compute()) if look.entry is None else look.entry.value
-    """
+    """One look-up of one key, a context manager: `Cache.get_or_set` shows its use."""
 
     engine: Engine
-    #: The cache's name, for events.
-    name: str
+    name: str  #: The cache's name, for events.
     key: str
     timeout: Timeout
-    #: The keys of the entry's tags.
-    tag_keys: Names = ()
-    #: For how many seconds after the timeout the old value is served while one caller computes.
-    stale: float = 0
-    #: Tells whether an entry that was found must be computed anew.
-    outdated: Outdated = None
-    #: Tells whether to compute without waiting for anyone, and store nothing.
-    alone: Callable[[], bool] = bool
-    #: The value is fresh for at most so many seconds.
-    fresh: float = math.inf
-    #: Nobody waits for a while if the value is not stored.
-    mark: bool = True
+    tag_keys: Names = ()  #: The keys of the entry's tags.
+    stale: float = 0  #: Seconds after the timeout: one caller computes, others get the old value.
+    outdated: Outdated = None  #: Tells whether an entry that was found must be computed anew.
+    alone: Callable[[], bool] = bool  #: Tells whether to compute at once, and store nothing.
+    fresh: float = math.inf  #: The value is fresh for at most so many seconds.
+    mark: bool = True  #: Nobody waits for a while if the value is not stored.
 
     def __enter__(self) -> "Look":
-        """Look up; on a miss get the lease, or wait for the caller that has it.
-
-        Without an entry the caller must compute: if we have the lease, if the last result was not
-        stored (a "pass" lease), or if we have waited long enough. We do not wait if one is stale.
-        """
-        #: The entry that was found. None: compute the value and call `store`.
-        self.entry: Entry | None = None
-        #: "hit", "stale", "miss", "stored", or why the computed value was not stored.
-        self.outcome = "miss"
-        # The lease to store under, "" for none. Another caller's, if we do not wait for it.
-        self.lease, self.is_ours = "", False
+        """Look up; on a miss get the lease, or wait for the caller that has it."""
+        self.entry: Entry | None = None  #: The valid entry. None: compute, and call `store`.
+        self.outcome = "miss"  #: Or "hit", "stale", "stored", or why the value was not stored.
+        self.lease, self.is_ours = "", False  # "": store nothing; others' if we do not wait for it
         engine = self.engine
-        backend = self.backend = engine.cache
         rejected, seen, pause, give_up = None, set[str](), 0.005, time.monotonic() + WAIT
         try:
             while True:
                 began = time.perf_counter()
-                found = engine.find(backend, (self.key,), self.tag_keys, self.stale, False)
+                found = engine.find((self.key,), self.tag_keys, self.stale, False)
                 entry, check = found[self.key], self.outdated
                 if entry and check and (entry.created == rejected or check(entry)):
                     rejected, entry = entry.created, None
                 looked = time.perf_counter() - began
                 if entry is not None and engine.clock() < entry.expires:
+                    # Perhaps another caller stored it between our look-up and our lease.
                     self.entry, self.outcome = entry, "hit"
-                    if self.is_ours:  # another caller stored it between our look-up and our lease
-                        self._end()
                     break
                 if self.is_ours or self.alone():
                     break
+                self.backend = engine.cache
                 self.asked = self.timeout() if callable(self.timeout) else self.timeout
                 self.expires = engine.expiry(self.asked)
                 until = self.expires + self.stale
-                self.tokens = engine.tokens(backend, found, self.tag_keys, until)
+                self.tokens = engine.tokens(found, self.tag_keys, until)
                 about = hashlib.blake2s(repr(self.tokens).encode()).hexdigest()
-                self.lease, self.is_ours = engine.computations.take(backend, self.key, about)
+                self.lease, self.is_ours = engine.computations.take(self.backend, self.key, about)
                 if self.is_ours:
                     continue
                 seen.add(self.lease)
                 left = give_up - time.monotonic()
                 if ":pass:" in self.lease or len(seen) > PATIENCE or left <= 0:
-                    break
+                    break  # the last result was not stored, or we have waited long enough
                 if entry is not None:
                     self.entry, self.outcome = entry, "stale"
                     break
@@ -252,7 +215,6 @@ class Look:
 
     def _end(self) -> None:
         if self.is_ours:
-            self.is_ours = False
             if self.outcome in ("miss", "hit"):
                 self.backend.replace(self.key, self.lease, leases.ENDED, leases.PASS)
             self.engine.computations.end(self.lease)

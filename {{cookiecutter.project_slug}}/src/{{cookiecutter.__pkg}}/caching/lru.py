@@ -9,8 +9,7 @@ from types import EllipsisType
 from typing import Any, NamedTuple
 
 Clock = Callable[[], float]
-#: An entry that is not there: one that has always been expired.
-_ABSENT = (None, -math.inf)
+_ABSENT = (None, -math.inf)  # an entry that is not there: it has always been expired
 
 
 class Stats(NamedTuple):
@@ -24,21 +23,17 @@ class Stats(NamedTuple):
 class LRUCache:
     """A bounded mapping with optional expiry, safe under threads; every operation is O(1).
 
-    `capacity` is the largest number of entries; one more drops the entry used least recently.
-    `ttl` is how many seconds an entry lives, None for ever. `clock` gives the seconds that expiry
-    is judged by. Raises ValueError for a capacity below 1 or a ttl that is not above 0.
-
-    An expired entry takes up its place until it is looked up or becomes the least recently used.
+    `capacity` is the largest number of entries, `ttl` how many seconds each lives, None for ever,
+    and `clock` gives the time in seconds. Raises ValueError for a capacity below 1 or a ttl that is
+    not above 0. An expired entry takes up its place until it is looked up or evicted.
     """
 
     def __init__(self, capacity: int, ttl: float | None = None, *, clock: Clock = time.monotonic):
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1, for example 128, not {capacity!r}")
         self.capacity = capacity
-        self._ttl = _checked(ttl)
-        #: Hold it to make several operations one. Reentrant.
-        self.lock = threading.RLock()
-        self._clock = clock
+        self._ttl, self._clock = _checked(ttl), clock
+        self.lock = threading.RLock()  #: Hold it to make several operations one.
         # key -> (value, when it expires), the most recently used last
         self._entries: OrderedDict[Hashable, tuple[Any, float]] = OrderedDict()
         self._hits = self._misses = self._evictions = 0

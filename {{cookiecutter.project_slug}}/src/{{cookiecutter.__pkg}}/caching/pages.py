@@ -54,7 +54,7 @@ def decorate(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
             raise TypeError(f"{page.name}: make_cache_key is an argument of the decorator")
         asked = visit(args, kwargs)
         if unless:
-            with asked.aside(sessions=False) if asked else nullcontext():
+            with asked.aside(in_key=False) if asked else nullcontext():
                 skipped = unless(function, *args, **kwargs) if with_args else unless()
             if skipped is True:
                 events.bypass((asked and asked.context.request.endpoint) or page.name, "unless")
@@ -96,6 +96,8 @@ class WatchedRequest(Request):
 
     def __init__(self, environ: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         self.reads: set[str] = set()
+        # What was read for a log, and the names in `g` before that.
+        self.logged, self.known = set[str](), set[str]()
         super().__init__(environ, *args, **kwargs)
         headers: Any = self.headers  # changed and not made anew, which would take twice the time
         headers.__class__, headers.environ = watch.Headers, watch.Environ((environ, self))
@@ -192,7 +194,7 @@ class Page(Function):
         if self.make_name:
             tag_keys += (keys.tag_key(self.key(args, kwargs)),)
         if self.forced_update or self.is_stale:
-            with asked.aside(sessions=False):
+            with asked.aside(in_key=False):
                 outdated = self.outdated(args, kwargs, functools.partial(_shown, app))
 
         def alone() -> bool:
@@ -209,7 +211,12 @@ class Page(Function):
                 return True
             return outdated is not None and outdated(entry)
 
-        look = Look(cache, name, key, timeout, tag_keys, self.grace, unfit, alone)
+        def lifetime() -> Any:
+            with asked.aside(in_key=False):
+                return timeout() if callable(timeout) else timeout
+
+        timeout_ = lifetime if callable(timeout) else timeout
+        look = Look(cache, name, key, timeout_, tag_keys, self.grace, unfit, alone)
         with look:
             if look.entry is None:
                 value, page, refusal, look.fresh = rules.compute(self, asked, before)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Flask, Response, after_this_request, globals
+from flask import Flask, Response, after_this_request, g, globals
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from werkzeug.http import parse_cookie, parse_date, parse_list_header
 from werkzeug.utils import cached_property
@@ -57,6 +57,8 @@ class Visit:
     kwargs: Any
     #: Names of what was read and does no harm, since it is in the key.
     covered: set[str] = field(default_factory=set)
+    #: Names of what was read by functions that are not in the key.
+    loose: set[str] = field(default_factory=set)
     owner: Any = None
     #: Names of what was read and was not there.
     absent: Names = ()
@@ -66,15 +68,17 @@ class Visit:
     present: str = ""
 
     @contextmanager
-    def aside(self, sessions: bool = True) -> Iterator[None]:
+    def aside(self, in_key: bool = True) -> Iterator[None]:
         """Let the page read again what the block reads.
 
-        Without `sessions` no session and no cookies: what was made of them is not in the key.
+        Unless it is not in the key: then the page may take nothing that was made of it, either.
         """
         with reading(self.context) as reads:
             yield
-        personal = {it for it in reads if it == "session" or "cookie" in it.lower()}
-        self.covered |= reads if sessions else reads - personal
+        if in_key:
+            self.covered |= reads
+        else:
+            self.loose |= reads
 
 
 @contextmanager
@@ -117,7 +121,8 @@ def compute(page: Any, asked: Visit, before: set[str]) -> tuple[Any, Any, str | 
     making = vars(request).setdefault("pages_being_made", set())
     making.add(page)
     try:
-        with computing(context, not free.isdisjoint(before)) as reads:
+        loose = {name for name in asked.loose if not _found(context, name)[1]}  # does no harm
+        with computing(context, asked.loose != loose or not free.isdisjoint(before)) as reads:
             value = app.ensure_sync(page.function)(*asked.args, **asked.kwargs)
             response = value = app.make_response(value) if asked.direct else value
     except Exception:
@@ -128,7 +133,9 @@ def compute(page: Any, asked: Visit, before: set[str]) -> tuple[Any, Any, str | 
         making.discard(page)
     if not isinstance(value, Response):
         response = judged(app, value)
-    read, asked.absent = verdict(asked, reads | (before - free), page.vary_keys)
+    if request.logged and vars(g).keys() - request.known:
+        reads |= request.logged  # a log may have left in `g` what it made of them
+    read, asked.absent = verdict(asked, reads | loose | (before - free), page.vary_keys)
     refusal, fresh = refused(response, page.vary_names, asked.owner)
     asked.present = "" if refusal else asked.present  # nobody's page may be kept
     refusal = "head" if request.method == "HEAD" else refusal or read

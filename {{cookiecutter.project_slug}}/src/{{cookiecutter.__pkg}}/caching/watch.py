@@ -61,7 +61,12 @@ def note(request: Any, name: str) -> None:
     frame: Any = sys._getframe(1)
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
-        if module.partition(".")[0] == "logging" or (module, frame.f_code.co_name) in _FREE_CODE:
+        if (module, frame.f_code.co_name) in _FREE_CODE:
+            return
+        if module.partition(".")[0] == "logging":
+            if name not in FREE:
+                request.known = request.known or {*vars(g), *(request.hidden or ((), ()))[1]}
+                request.logged.add(name)
             return
         frame = frame.f_back
     request.reads.add(name)
