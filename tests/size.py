@@ -33,7 +33,7 @@ PARTS: dict[str, tuple[int, Callable[[str], bool]]] = {
 #: How many lines more or less a backend may have than `redis`.
 MORE = {("memory", "caching/"): -200, ("disk", "caching/"): 150, ("memory", "tests/"): -200}
 #: How many lines caching/ is over that budget for now; they must not become more.
-OVER = {"memory": 110, "disk": 52, "redis": 54}
+OVER = {"memory": 25, "disk": 0, "redis": 0}
 #: The most lines of a file of caching/, and of its backend.py.
 FILE, BACKEND = 300, 400
 #: So many of the largest files of caching/ are printed.

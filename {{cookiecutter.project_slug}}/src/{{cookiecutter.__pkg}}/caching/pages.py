@@ -66,7 +66,6 @@ def decorate(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
         return page.answer(asked, decorated.cache_timeout)
 
     def make_cache_key(*args: Any, **kwargs: Any) -> str:
-        """Return the key of the current request's page, or of a call with these arguments."""
         if page.make_name:  # Flask-Caching gives it the function first
             return page.key(args[1:], kwargs)
         asked, app = visit(args, kwargs), current_app or page.cache.app
@@ -89,15 +88,13 @@ def decorate(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
 class WatchedRequest(Request):
     """A request that notes what is read from it, by the names that `rules.py` lists."""
 
-    #: The keys in an environ of headers that say who the visitor is.
-    private: frozenset[str] = frozenset()
-    #: What hooks left in `g` and on the request, while it is hidden from the page.
-    hidden: tuple[Any, ...] | None = None
+    private: frozenset[str] = frozenset()  #: Keys of headers that say who the visitor is.
+    hidden: tuple[Any, ...] | None = None  #: What hooks left, while the page must not see it.
 
     def __init__(self, environ: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         self.reads: set[str] = set()
-        # What was read for a log, and the names in `g` before that.
-        self.logged, self.known = set[str](), set[str]()
+        # What was read for a log, and the plain values in `g` before that.
+        self.logged, self.known = set[str](), dict[str, Any]()
         super().__init__(environ, *args, **kwargs)
         headers: Any = self.headers  # changed and not made anew, which would take twice the time
         headers.__class__, headers.environ = watch.Headers, watch.Environ((environ, self))
@@ -129,7 +126,7 @@ class WatchedRequest(Request):
         self._address = address
 
     def __getattr__(self, name: str) -> Any:
-        """Return an attribute that is hidden; called for one that is not there."""
+        """Return an attribute that is hidden."""
         if self.hidden and name in self.hidden[0]:
             watch.note(self, "g")
             watch.show(self)
@@ -158,10 +155,7 @@ class Page(Function):
         self._query = None if self.query is None else tuple(sorted(keys.names(self.query)))
 
     def answer(self, asked: rules.Visit, timeout: Timeout) -> Any:
-        """Answer the request by the stored page, or by the view.
-
-        Below other decorators the answer is what the view returned, as they expect it.
-        """
+        """Answer by the stored page or the view; below decorators by what the view returned."""
         context, cache, args, kwargs = asked.context, self.cache, asked.args, asked.kwargs
         request, app = context.request, context.app
         name = request.endpoint or self.name
@@ -198,7 +192,6 @@ class Page(Function):
                 outdated = self.outdated(args, kwargs, functools.partial(_shown, app))
 
         def alone() -> bool:
-            """Tell whether to compute without a lease, because nothing will be kept."""
             present, until = self._private.get(key, ("", 0))
             private = cache.clock() < until and not rules.lacks(environ, (present,))
             return private or request.method == "HEAD"
@@ -215,8 +208,8 @@ class Page(Function):
             with asked.aside(in_key=False):
                 return timeout() if callable(timeout) else timeout
 
-        timeout_ = lifetime if callable(timeout) else timeout
-        look = Look(cache, name, key, timeout_, tag_keys, self.grace, unfit, alone)
+        given = lifetime if callable(timeout) else timeout
+        look = Look(cache, name, key, given, tag_keys, self.grace, unfit, alone)
         with look:
             if look.entry is None:
                 value, page, refusal, look.fresh = rules.compute(self, asked, before)

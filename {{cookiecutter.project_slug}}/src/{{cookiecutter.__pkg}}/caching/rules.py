@@ -57,13 +57,10 @@ class Visit:
     kwargs: Any
     #: Names of what was read and does no harm, since it is in the key.
     covered: set[str] = field(default_factory=set)
-    #: Names of what was read by functions that are not in the key.
-    loose: set[str] = field(default_factory=set)
+    loose: set[str] = field(default_factory=set)  #: Of what functions read that are not in it.
     owner: Any = None
-    #: Names of what was read and was not there.
-    absent: Names = ()
-    #: Why the page is not kept, in full.
-    detail: str = ""
+    absent: Names = ()  #: Names of what was read and was not there.
+    detail: str = ""  #: Why the page is not kept, in full.
     #: The name of what keeps the page from being kept, if other requests may lack it.
     present: str = ""
 
@@ -75,10 +72,7 @@ class Visit:
         """
         with reading(self.context) as reads:
             yield
-        if in_key:
-            self.covered |= reads
-        else:
-            self.loose |= reads
+        (self.covered if in_key else self.loose).update(reads)
 
 
 @contextmanager
@@ -133,8 +127,9 @@ def compute(page: Any, asked: Visit, before: set[str]) -> tuple[Any, Any, str | 
         making.discard(page)
     if not isinstance(value, Response):
         response = judged(app, value)
-    if request.logged and vars(g).keys() - request.known:
-        reads |= request.logged  # a log may have left in `g` what it made of them
+    # A log may have left in `g` what it made of them, as a new value or in an object.
+    if any(request.known.get(name, g) is not it for name, it in vars(g).items() if request.logged):
+        reads |= request.logged
     read, asked.absent = verdict(asked, reads | loose | (before - free), page.vary_keys)
     refusal, fresh = refused(response, page.vary_names, asked.owner)
     asked.present = "" if refusal else asked.present  # nobody's page may be kept

@@ -49,6 +49,8 @@ X-Correlation-ID Traceparent Tracestate Baggage Sentry-Trace X-Amzn-Trace-Id X-C
 X-B3-TraceId X-B3-SpanId X-B3-ParentSpanId X-B3-Sampled X-B3-Flags"""
 #: A hook may read these for a log or a limit, as long as the page takes nothing that hooks left.
 FREE = {"REMOTE_ADDR", *map(environ_key, _FREE.split())}
+_PLAIN = {int, str, float, bool, bytes, type(None)}  # nothing can be left in them
+_LOGGED = FREE | {"*", "HTTP_COOKIE"}  # logs write them down, and make nothing else of them
 # Code that reads more than it uses. Flask-Login (0.6) makes this identifier for every visitor, and
 # looks at it only if the session holds something, which is a read of its own.
 _FREE_CODE = {("flask_login.utils", "_create_identifier")}
@@ -64,8 +66,9 @@ def note(request: Any, name: str) -> None:
         if (module, frame.f_code.co_name) in _FREE_CODE:
             return
         if module.partition(".")[0] == "logging":
-            if name not in FREE:
-                request.known = request.known or {*vars(g), *(request.hidden or ((), ()))[1]}
+            if name not in _LOGGED:
+                there = {**vars(g), **(request.hidden or ({}, {}))[1]} if not request.logged else {}
+                request.known |= {n: it for n, it in there.items() if type(it) in _PLAIN}
                 request.logged.add(name)
             return
         frame = frame.f_back
