@@ -179,6 +179,7 @@ def test_a_guard_that_reads_the_session_keeps_the_page_private(site: Site) -> No
     alice = site.client_of("alice")
     status = alice.get("/page").headers["Cache-Status"]
     assert status == 'bare; fwd=bypass; detail="reads session: give private_key"'
+    assert (site.status(), site.status()) == (STORED, HIT)  # for visitors without a session
 
 
 def test_a_guard_runs_on_a_hit_too(site: Site) -> None:

@@ -203,7 +203,7 @@ function warningsOf({ name, hit_seconds: hit, load_seconds: load }) {
       "the app has just started, or the breaker was open"],
     [bypasses >= ENOUGH && bypasses > asked, `Most calls bypass ${name}`,
       "They are neither served from the cache nor stored. The reasons are under Bypasses:",
-      "session, cookie, authorization: the request is private, and its answer may be for one user only",
+      "reads ..., authorization: the answer depends on the visitor; Cache-Status says how to change that",
       "unless: a condition in the code"],
     [slow, `${name} saves no time`,
       "A hit costs as much as a miss, or more. Usual causes:",
