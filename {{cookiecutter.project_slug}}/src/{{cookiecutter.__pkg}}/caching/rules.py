@@ -20,12 +20,10 @@ from werkzeug.utils import cached_property
 from . import watch
 
 Names = tuple[str, ...]
-
 # Flask 3.2 has one context, which 3.1 calls `request_ctx` during a request. They hold the session,
 # which counts as read if one asks Flask's `session` for it.
 _context: Any = vars(globals).get("request_ctx", globals.app_ctx)
 current_context: Callable[[], Any] = _context._get_current_object
-
 # What a request keeps of its headers and body beside the cached properties.
 _CACHES = {"_parsed_content_type", "_cached_data", "_cached_json"}
 
