@@ -1,5 +1,6 @@
 """Projects come out the same under each Cookiecutter, however the answers are given."""
 
+import fcntl
 import itertools
 import json
 import os
@@ -41,10 +42,15 @@ def python() -> Callable[[str], str]:
         if not version:
             return sys.executable
         folder = ROOT / f"build/cookiecutter-{version}"
-        if not (folder / "bin/cookiecutter").exists():
-            uv, wanted = Path(sys.executable).with_name("uv"), f"cookiecutter=={version}"
-            subprocess.run([uv, "venv", "-q", "--clear", "-p", sys.executable, folder], check=True)
-            subprocess.run([uv, "pip", "install", "-q", "-p", folder, wanted], check=True)
+        folder.parent.mkdir(exist_ok=True)
+        with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another process of the tests may make it just now
+            if not (folder / "made").exists():
+                uv, wanted = Path(sys.executable).with_name("uv"), f"cookiecutter=={version}"
+                new = [uv, "venv", "-q", "--clear", "-p", sys.executable, folder]
+                subprocess.run(new, check=True)
+                subprocess.run([uv, "pip", "install", "-q", "-p", folder, wanted], check=True)
+                (folder / "made").touch()
         return str(folder / "bin/python")
 
     return python
