@@ -47,8 +47,8 @@ def python() -> Callable[[str], str]:
             fcntl.flock(lock, fcntl.LOCK_EX)  # another process of the tests may make it just now
             if not (folder / "made").exists():
                 uv, wanted = Path(sys.executable).with_name("uv"), f"cookiecutter=={version}"
-                new = [uv, "venv", "-q", "--clear", "-p", sys.executable, folder]
-                subprocess.run(new, check=True)
+                place = ["-p", sys.executable, str(folder)]
+                subprocess.run([uv, "venv", "-q", "--clear", *place], check=True)
                 subprocess.run([uv, "pip", "install", "-q", "-p", folder, wanted], check=True)
                 (folder / "made").touch()
         return str(folder / "bin/python")
