@@ -1,5 +1,6 @@
 """Decorators between the route and `cached` are given what the view returned."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -114,6 +115,10 @@ def test_a_schema_above_sees_the_value_on_a_miss_and_a_hit(site: Site, decorator
     assert (head.data, outcome(head)) == (b"", "hit")
 
 
+def of_method(method: Callable[..., Any], decorator: Any) -> Callable[..., Any]:
+    return lambda self, **kwargs: decorator(functools.partial(method, self))(**kwargs)
+
+
 @pytest.mark.parametrize("place", ["as_view", "decorators", "method"])
 @pytest.mark.parametrize("decorator", [with_wraps, without_wraps])
 def test_a_schema_above_a_class_or_its_method_sees_the_value(
@@ -124,13 +129,9 @@ def test_a_schema_above_a_class_or_its_method_sees_the_value(
     def inner(self: Any, **_: Any) -> Any:
         return SECRET
 
-    def method_schema(self: Any, **kwargs: Any) -> Any:
-        return public(kept(self, **kwargs))
-
     kept = cached(inner)
     if place == "method":
-        kept = cached(inner)
-        page: Any = type("Page", (MethodView,), {"get": method_schema}).as_view("page")  # type: ignore[attr-defined]
+        page: Any = type("Page", (MethodView,), {"get": of_method(kept, decorator)}).as_view("page")  # type: ignore[attr-defined]
     elif place == "decorators":
         own = {"dispatch_request": inner, "decorators": [cached, decorator]}
         page = type("Page", (View,), own).as_view("page")  # type: ignore[attr-defined]
@@ -320,6 +321,41 @@ def test_an_argument_that_the_app_makes_of_the_url_is_part_of_the_key(site: Site
     for language_ in ("de", "en"):
         site.app.config["LANGUAGE"] = language_
         assert site.get("/x").text == language_
+
+
+def test_a_helper_beside_its_views_stays_a_function_with_its_own_key(site: Site) -> None:
+    runs: list[int] = []
+
+    @site.cache.cached(key_prefix="total")
+    def total() -> int:
+        runs.append(1)
+        return len(runs)
+
+    for path in ("/a", "/b"):
+        site.app.add_url_rule(path, path, lambda: [total()], methods=["GET", "POST"])
+    client = site.app.test_client()
+    assert [
+        client.open(path, method=it).json for path in ("/a", "/b") for it in ("GET", "POST")
+    ] == [[1]] * 4
+    with site.app.app_context():
+        assert site.cache.get("total") == 1
+        assert site.cache.delete_cached(total)
+    assert client.get("/a").json == [2]
+
+
+def test_a_view_that_cannot_be_hashed_is_a_view(site: Site) -> None:
+    @dataclasses.dataclass
+    class Schema:
+        view: Callable[..., Any]
+
+        def __call__(self) -> Any:
+            return public(self.view())
+
+    def view() -> dict[str, str]:
+        return SECRET
+
+    site.app.add_url_rule("/page", "page", Schema(site.cache.cached()(view)))
+    assert [(it.json, outcome(it)) for it in answers(site)] == [(PUBLIC, "stored"), (PUBLIC, "hit")]
 
 
 def test_helpers_that_a_view_holds_stay_safe(site: Site) -> None:

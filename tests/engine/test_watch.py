@@ -499,6 +499,19 @@ def test_a_session_that_is_not_in_the_key_keeps_the_page_out(site: Site, name: s
         assert client.get("/page").text == f"hello {user}"
 
 
+@pytest.mark.parametrize("name", ["unless", "forced_update", "timeout"])
+def test_what_is_asked_beside_the_key_keeps_no_page_out_that_takes_nothing(
+    site: Site, name: str
+) -> None:
+    options: Any = {name: lambda: 300 if session.get("admin") or name == "timeout" else None}
+    site.page(lambda: "page", **options)
+    for expected in ("stored", "hit"):
+        client = site.app.test_client()
+        with client.session_transaction() as values:
+            values["user"] = expected
+        assert outcome(client.get("/page")) == expected
+
+
 # Private requests.
 
 
@@ -597,6 +610,7 @@ def test_a_request_of_another_class_goes_past_the_cache(site: Site) -> None:
 def test_an_apps_own_request_class_is_watched(bare: Flask) -> None:
     class Own(Request):
         user_agent = "mine"  # type: ignore[assignment]
+        dict_storage_class = dict  # type: ignore[assignment]
 
         @property
         def tenant(self) -> str:
@@ -734,6 +748,7 @@ def test_pages_of_a_database_are_kept(settings: dict[str, Any]) -> None:
         ([("Cache-Control", "max-age=")], "max-age=0"),
         ([("Cache-Control", "max-age")], "max-age=0"),
         ([("Cache-Control", "max-age=soon")], "max-age=0"),
+        ([("Cache-Control", "public, max-age = 0")], "max-age=0"),
         ([("Cache-Control", "max-age=60, s-maxage=0")], "s-maxage=0"),
         ([("Pragma", "no-cache")], "no-cache"),
         ([("Pragma", "x"), ("Pragma", "No-Cache")], "no-cache"),
@@ -861,6 +876,20 @@ def test_a_page_may_make_requests_of_its_own(site: Site) -> None:
     site.page(lambda: request.headers["X-Tenant"], "/other")
     site.page(view)
     assert site.outcomes({}, {}) == ["stored", "hit"]
+
+
+def test_a_page_whose_hooks_left_something_may_make_requests_of_its_own(site: Site) -> None:
+    @site.app.before_request
+    def look() -> None:
+        g.seen = request.user_agent.string
+
+    def view() -> str:
+        with site.app.test_request_context():
+            return str(g.get("seen"))
+
+    site.page(view)
+    for agent in ("a", "b"):
+        assert site.get(headers={"User-Agent": agent}).text in (agent, "None")
 
 
 def test_the_page_of_a_helper_that_reads_the_session_is_not_kept(site: Site) -> None:

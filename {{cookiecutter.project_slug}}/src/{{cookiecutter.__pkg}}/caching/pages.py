@@ -43,10 +43,13 @@ def decorate(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
             return None
         context = rules.current_context()
         view = context.app.view_functions.get(context.request.endpoint)
-        if view is wrapper:
-            return rules.Visit(context, True, args, kwargs)
-        place = views.place(view, wrapper, context.request.method)
-        return rules.Visit(context, place == "direct", args, kwargs) if place else None
+        place = "direct"
+        if view is not wrapper:
+            place = views.place(view, wrapper, context.request.method)
+        before: set[str] = getattr(context.request, "reads", set())
+        if context._session.accessed:
+            before = before | {"session"}
+        return rules.Visit(context, before, place == "direct", args, kwargs) if place else None
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -86,7 +89,7 @@ def decorate(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
 
 
 class WatchedRequest(Request):
-    """A request that notes what is read from it, by the names that `rules.py` lists."""
+    """A request that notes what is read from it, by the names that `watch.py` lists."""
 
     private: frozenset[str] = frozenset()  #: Keys of headers that say who the visitor is.
     hidden: tuple[Any, ...] | None = None  #: What hooks left, while the page must not see it.
@@ -103,9 +106,10 @@ class WatchedRequest(Request):
     def cookies(self) -> Any:
         """The cookies. Flask reads one of them to open the session, which is no read of the app."""
         context = rules.current_context() if has_request_context() else None
-        opens = context and context.request is self and context._session is None
-        kind: Any = self.dict_storage_class if opens else watch.Cookies
-        cookies: Any = parse_cookie(self.environ.get("HTTP_COOKIE"), cls=kind)
+        header = self.environ.get("HTTP_COOKIE")
+        if context and context.request is self and context._session is None:
+            return parse_cookie(header, cls=self.dict_storage_class)
+        cookies: Any = parse_cookie(header, cls=watch.Cookies)
         cookies.request = self
         return cookies
 
@@ -159,9 +163,6 @@ class Page(Function):
         context, cache, args, kwargs = asked.context, self.cache, asked.args, asked.kwargs
         request, app = context.request, context.app
         name = request.endpoint or self.name
-        before: set[str] = getattr(request, "reads", set())
-        if context._session.accessed:
-            before = before | {"session"}
         key, reason, environ = "", None, request.environ
         if request.method not in ("GET", "HEAD"):
             reason = "method"
@@ -178,7 +179,7 @@ class Page(Function):
                 reason = "no owner"
             elif asked.owner is None and not request.private.isdisjoint(environ):
                 reason = "authorization"
-            elif names := before - watch.FREE:
+            elif names := asked.before - watch.FREE:
                 reason, _ = rules.verdict(asked, names, self.vary_keys)
         if reason:
             events.bypass(name, rules.label(reason))
@@ -198,8 +199,7 @@ class Page(Function):
 
         def unfit(entry: Entry) -> bool:
             """Tell whether the stored page is not for this request, or outdated."""
-            lacking = entry.value[3]
-            if lacking and not rules.lacks(environ, lacking):
+            if entry.value[3] and not rules.lacks(environ, entry.value[3]):
                 look.alone = lambda: True  # it stays for others
                 return True
             return outdated is not None and outdated(entry)
@@ -212,10 +212,10 @@ class Page(Function):
         look = Look(cache, name, key, given, tag_keys, self.grace, unfit, alone)
         with look:
             if look.entry is None:
-                value, page, refusal, look.fresh = rules.compute(self, asked, before)
+                value, page, refusal, look.fresh = rules.compute(self, asked)
                 look.mark = not asked.present
                 if asked.present:
-                    self._private = dict([*self._private.items()][-999:])
+                    self._private = {} if len(self._private) > 999 else self._private
                     self._private[key] = asked.present, cache.clock() + PASS
                 own = value.timeout if isinstance(value, CachedResponse) else None
                 look.store(page, refusal, own or None)

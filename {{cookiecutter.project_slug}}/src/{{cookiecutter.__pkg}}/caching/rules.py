@@ -49,25 +49,20 @@ class Visit:
     """A request on its way to a page."""
 
     context: Any
-    #: The page is directly under the route: nothing else sees what the view returned.
-    direct: bool
+    before: set[str]  #: Names of what was read before.
+    direct: bool  #: The page is directly under the route: no decorator sees what the view returned.
     args: Any
     kwargs: Any
-    #: Names of what was read and does no harm, since it is in the key.
-    covered: set[str] = field(default_factory=set)
+    covered: set[str] = field(default_factory=set)  #: Of what was read and is in the key.
     loose: set[str] = field(default_factory=set)  #: Of what functions read that are not in it.
     owner: Any = None
     absent: Names = ()  #: Names of what was read and was not there.
     detail: str = ""  #: Why the page is not kept, in full.
-    #: The name of what keeps the page from being kept, if other requests may lack it.
-    present: str = ""
+    present: str = ""  #: The name of what keeps the page out, if other requests may lack it.
 
     @contextmanager
     def aside(self, in_key: bool = True) -> Iterator[None]:
-        """Let the page read again what the block reads.
-
-        Unless it is not in the key: then the page may take nothing that was made of it, either.
-        """
+        """Let the page read again what the block reads; not `in_key`, it may not even use it."""
         with reading(self.context) as reads:
             yield
         (self.covered if in_key else self.loose).update(reads)
@@ -102,13 +97,10 @@ def computing(context: Any, hide: bool = False) -> Iterator[set[str]]:
     request.reads |= reads
 
 
-def compute(page: Any, asked: Visit, before: set[str]) -> tuple[Any, Any, str | None, float]:
-    """Call a page's view; return its answer, what is stored of it, or why not, and its freshness.
-
-    `before` was read before the view is called.
-    """
-    context = asked.context
-    app, request, free = context.app, context.request, watch.FREE
+def compute(page: Any, asked: Visit) -> tuple[Any, Any, str | None, float]:
+    """Call a page's view; return its answer, what is stored or why not, and its freshness."""
+    context, before, free = asked.context, asked.before, watch.FREE
+    app, request = context.app, context.request
     later = len(context._after_request_functions)
     making = vars(request).setdefault("pages_being_made", set())
     making.add(page)
@@ -182,10 +174,7 @@ _ADVICE = {
 
 
 def _found(context: Any, name: str) -> tuple[str, bool]:
-    """Return the name to note if a request lacks `name`, and whether this one has it.
-
-    "" if no other request needs to be asked for it.
-    """
+    """Return the name to note if a request lacks `name` ("" for none), and whether it has it."""
     environ, interface = context.request.environ, context.app.session_interface
     if name == "session":
         # Other sessions may come from anywhere.
@@ -203,19 +192,16 @@ def _found(context: Any, name: str) -> tuple[str, bool]:
 
 def lacks(environ: dict[str, Any], absent: Names) -> bool:
     """Tell whether a request lacks all that was absent when a page was made."""
-    header = environ.get("HTTP_COOKIE")
-    if not environ.keys().isdisjoint(absent):
-        return False
-    return not header or {f"cookie {name}" for name in parse_cookie(header)}.isdisjoint(absent)
+    cookies = parse_cookie(environ.get("HTTP_COOKIE"))
+    present = environ.keys() | {f"cookie {name}" for name in cookies}
+    return present.isdisjoint(absent)
 
 
 def judged(app: Flask, value: Any) -> Response:
     """Return an empty response with the status and headers of what a view returned."""
     body, *rest = value if isinstance(value, tuple) and value else (value,)
-    said: Any = {}
-    if isinstance(body, Response):
-        said = {"status": body.status, "headers": body.headers}
-    response = app.response_class(**said)
+    like = body if isinstance(body, Response) else app.response_class()
+    response = app.response_class(status=like.status, headers=like.headers)
     try:
         return app.make_response((response, *rest)) if rest else response
     except (TypeError, ValueError):  # it is for a decorator, which knows better
@@ -235,11 +221,11 @@ def refused(response: Response, vary: Names, owner: Any) -> tuple[str | None, fl
     if "Set-Cookie" in headers:
         return "set-cookie", fresh
     for directive in parse_list_header(", ".join(headers.getlist("Cache-Control"))):
-        name, _, value = directive.lower().partition("=")
+        name, _, value = re.sub(r"\s", "", directive.lower()).partition("=")
         if name in ("no-store", "no-cache") or (name == "private" and owner is None):
             return name, fresh
         if name in ("max-age", "s-maxage"):
-            value = value.strip('" ')
+            value = value.strip('"')
             if not (value.isascii() and value.isdigit() and value.strip("0")):
                 return f"{name}=0", fresh
             fresh = min(fresh, int(value[-10:]) if len(value) <= 10 else 2**31)
@@ -252,9 +238,8 @@ def refused(response: Response, vary: Names, owner: Any) -> tuple[str | None, fl
             return "expired", fresh
         fresh = min(fresh, left)
     named = {name.lower() for name in parse_list_header(", ".join(headers.getlist("Vary")))}
-    if named - set(vary) - ({"cookie", "authorization"} if owner is not None else set()):
-        return "vary", fresh
-    return None, fresh
+    owned = {"cookie", "authorization"} if owner is not None else set()
+    return "vary" if named - {*vary, *owned} else None, fresh
 
 
 def kept(asked: Visit, value: Any, vary: Names) -> tuple[Any, str | None]:

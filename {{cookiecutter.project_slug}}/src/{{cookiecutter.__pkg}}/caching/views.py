@@ -11,8 +11,7 @@ from flask.sansio.scaffold import Scaffold
 from flask.views import MethodView, View
 from werkzeug.local import LocalProxy
 
-#: So many objects are looked at, at most: what a view holds may be anything.
-MOST = 500
+MOST = 500  #: So many objects are looked at, at most: what a view holds may be anything.
 
 
 def place(view: Any, function: Callable[..., Any], method: str) -> str:
@@ -24,7 +23,7 @@ def place(view: Any, function: Callable[..., Any], method: str) -> str:
     if isinstance(inmost, MethodType):  # put on for this request, as Flask-RESTful does
         kinds = (getattr(one, "view_class", None) for one in _reached(view))
         return "below" if any(kind and isinstance(inmost.__self__, kind) for kind in kinds) else ""
-    return _place(view, function, method)
+    return (_place if callable(type(view).__hash__) else _place.__wrapped__)(view, function, method)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -51,8 +50,7 @@ def _chain(function: Any) -> Iterator[Any]:
 def _reached(view: Any) -> Iterator[Any]:
     """Yield what a view function may call: what it wraps, holds in closures, partials, attributes.
 
-    What the functions that are decorated here call themselves is theirs. Types are asked by `type`,
-    because a proxy would have its object made.
+    Types are asked by `type`, because a proxy would have its object made.
     """
     seen, left = set[int](), [view]
     while left and len(seen) < MOST:
@@ -62,14 +60,25 @@ def _reached(view: Any) -> Iterator[Any]:
         seen.add(id(one))
         yield one
         kind = type(one)
-        if kind is FunctionType:
-            apart = (one.__globals__, one.__builtins__)
-            inside = _chain(one) if hasattr(one, "make_cache_key") else gc.get_referents(one)
-            left += [it for it in inside if all(it is not other for other in apart)]
+        if kind is FunctionType and hasattr(one, "make_cache_key"):
+            left += _chain(one)
+        elif kind is FunctionType:
+            apart = (one.__globals__, one.__builtins__, one.__closure__)
+            left += [it for it in gc.get_referents(one) if all(it is not other for other in apart)]
+            held = gc.get_referents(*(one.__closure__ or ()))
+            left += [it for it in held if not _is_neighbour(one, it)]
         elif issubclass(kind, type):
             left += gc.get_referents(one) if issubclass(one, View) else ()
         elif issubclass(kind, _HOLDERS) or hasattr(kind, "__call__"):  # noqa: B004
             left += () if issubclass(kind, (Scaffold, LocalProxy)) else gc.get_referents(one)
+
+
+def _is_neighbour(function: Any, other: Any) -> bool:
+    """Tell whether two functions were written side by side: one calls the other as a helper."""
+    if type(other) is not FunctionType or function.__globals__["__name__"] != other.__module__:
+        return False
+    places = (function.__code__.co_qualname, other.__qualname__)
+    return len({place.rpartition(".")[0] for place in places}) == 1
 
 
 _HOLDERS = (CellType, MethodType, functools.partial, list, tuple, set, frozenset, dict)

@@ -7,8 +7,9 @@ for the body, "session", "changed session", "g", "cookie NAME", or "*" for all h
 import functools
 import sys
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from flask import g, request
+from flask import g
 from werkzeug.datastructures import EnvironHeaders, ImmutableMultiDict
 from werkzeug.sansio.request import Request
 from werkzeug.test import create_environ
@@ -67,8 +68,9 @@ def note(request: Any, name: str) -> None:
             return
         if module.partition(".")[0] == "logging":
             if name not in _LOGGED:
-                there = {**vars(g), **(request.hidden or ({}, {}))[1]} if not request.logged else {}
-                request.known |= {n: it for n, it in there.items() if type(it) in _PLAIN}
+                there = {**vars(g), **(request.hidden or ({}, {}))[1]} if g else {}
+                known = {} if request.logged else there
+                request.known |= {n: it for n, it in known.items() if type(it) in _PLAIN}
                 request.logged.add(name)
             return
         frame = frame.f_back
@@ -125,6 +127,10 @@ for _names, _name in (
         setattr(Cookies, _method, _noting(_method, _name))
 
 
+# `g` -> the request whose hooks left in it what is hidden; it need not be the current one.
+_HIDERS = WeakKeyDictionary[Any, Any]()
+
+
 def hide(request: Any) -> None:
     """Hide what hooks left in `g` and on the request, until it is read or `show` is called."""
     here: Any = g._get_current_object()
@@ -132,6 +138,7 @@ def hide(request: Any) -> None:
     left = {name: attributes.pop(name) for name in attributes.keys() - _fresh(request.__class__)}
     request.hidden = left, vars(here).copy(), here, here.__class__
     vars(here).clear()
+    _HIDERS[here] = request
     # Not by `here.__class__ =`, which would be one more value in `g`.
     object.__setattr__(here, "__class__", _hiding(here.__class__))
 
@@ -152,17 +159,15 @@ def _hiding(base: Any) -> Any:
 
     def showing(method: str) -> Any:
         def reading(self: Any, *args: Any) -> Any:
-            proxy: Any = request
-            asked = proxy._get_current_object()
-            if not args or args[0] in asked.hidden[1]:
-                note(asked, "g")
-                show(asked)
+            if not args or args[0] in _HIDERS[self].hidden[1]:
+                note(_HIDERS[self], "g")
+                show(_HIDERS[self])
             return getattr(base, method)(self, *args)
 
         return reading
 
-    methods = ("__getattr__", "__delattr__", "__contains__", "__iter__", "get", "pop", "setdefault")
-    return type(base.__name__, (base,), {method: showing(method) for method in methods})
+    names = ("__getattr__", "__delattr__", "__contains__", "__iter__", "get", "pop", "setdefault")
+    return type(base.__name__, (base,), {name: showing(name) for name in names})
 
 
 @functools.cache
