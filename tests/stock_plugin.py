@@ -56,12 +56,13 @@ class Backend(backend.Backend):  # type: ignore[misc]
 
 
 class Face:
-    """Takes the place of cachelib's backend: the `cache.cache` of an app, whatever is asked."""
+    """Takes the place of cachelib's SimpleCache: it is the `cache.cache` of an app."""
 
-    def __new__(cls, *_: Any, **__: Any) -> Any:
+    def __new__(cls, threshold: int = 500, **_: Any) -> Any:
         """Return the face of an empty cache."""
         app = flask.Flask("app")
-        app.config |= {"TESTING": True, "CACHE_TYPE": "SimpleCache"}
+        settings = {"CACHE_TYPE": "SimpleCache", "CACHE_THRESHOLD": threshold}
+        app.config |= {"TESTING": True, **settings}
         return Cache(app).cache
 
 
@@ -70,7 +71,7 @@ if BACKEND != "stock":
     Backend.__name__ = "SimpleCache"  # which is part of the names of tests
     flask_caching.backends.SimpleCache = Backend  # type: ignore[misc]
 if Path("tests/test_base_cache.py").exists():  # of cachelib
-    cachelib.SimpleCache = Face  # type: ignore[misc]
+    vars(cachelib)["SimpleCache"] = Face
 #: The suites start servers by pytest-xprocess, unless one listens already.
 sys.modules["xprocess"] = xprocess = ModuleType("xprocess")
 vars(xprocess)["ProcessStarter"] = object
@@ -102,9 +103,9 @@ def _new_cache(
     if url := SETTINGS.get("CACHE_REDIS_URL"):
         server = redis.Redis.from_url(url)
         server.flushall()
-    # Flask-Caching's fixture `clock` replaces this one.
-    now = vars(cachelib.simple)
-    monkeypatch.setattr(time, "time", lambda: now["time"]() + slept[0])
+    now, real_time = vars(cachelib.simple), time.time  # Flask-Caching's fixture `clock` patches it
+    monkeypatch.setitem(now, "time", lambda: real_time() + slept[0])
+    monkeypatch.setattr(time, "time", lambda: now["time"]())
     for name in {"common", request.module.__name__} & sys.modules.keys():
         if hasattr(sys.modules[name], "sleep"):
             monkeypatch.setattr(sys.modules[name], "sleep", sleep)
