@@ -24,7 +24,7 @@ OPERATIONS = failsafe.FALLBACKS.keys() - LEASING
 #: The failures in a row that open the breaker.
 FAILURES = failsafe.FAILURES
 #: The seconds that a lease lasts, and the longest wait of a caller.
-LEASE, WAIT = leases.LEASE, look.WAIT
+LEASE, WAIT = leases.LEASE, leases.WAIT
 #: The seconds for which a backend keeps an entry longer than the cache serves it.
 SPARE = look.SPARE
 #: One look-up in so many is timed.
@@ -105,13 +105,13 @@ def running(cache: Cache) -> dict[str, Any]:
 
 def on_wait(patch: pytest.MonkeyPatch, tell: Callable[[], object]) -> None:
     """Call `tell` whenever a caller begins to wait for another one's computation."""
-    wait_for = Computations.wait_for
+    wait = Computations.wait
 
-    def told(self: Computations, *args: Any) -> None:
+    def told(self: Computations, *args: Any) -> float:
         tell()
-        wait_for(self, *args)
+        return wait(self, *args)
 
-    patch.setattr(Computations, "wait_for", told)
+    patch.setattr(Computations, "wait", told)
 
 
 def take_over(cache: Cache, key: str, lease: str) -> None:

@@ -223,7 +223,8 @@ def outage(cache: Any, way: str, error: Exception, caplog: Any) -> tuple[int, in
     call, spy = Call(cache, way), Spy(cache)
     spy.error = error
     assert [call() for _ in range(20)] == ["v"] * 20
-    return min(len(spy.calls), 20), min(len(caplog.records), 20)
+    lines = [it for it in caplog.records if "cannot be pickled" not in it.msg]
+    return min(len(spy.calls), 20), min(len(lines), 20)
 
 
 def test_fault_04_refused_is_tried_thrice(cache: Any, way: str, caplog: Any) -> None:

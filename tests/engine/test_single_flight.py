@@ -128,13 +128,14 @@ def test_who_saw_two_others_fail_waits_for_no_third(
     """In a queue the last would wait for as many as there are callers."""
     waits: list[str] = []
 
-    def fail(lease: str, *_: object) -> None:
+    def fail(_: object, lease: str, __: bool) -> float:
         waits.append(lease)  # it fails, and another caller takes the lease at once
         inside.take_over(cache, "k", lease)
+        return 0.01
 
     with Look(cache, "name", "k", 60) as first:
         assert first.is_ours
-        monkeypatch.setattr(cache.computations, "wait_for", fail)
+        monkeypatch.setattr(cache.computations, "wait", fail)
         assert cache.get_or_set("k", lambda: "mine") == "mine"
     assert len(waits) == 2
 

@@ -4,16 +4,19 @@ import functools
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from cachelib import SimpleCache
 from flask import Flask
-from flask_caching.backends import NullCache, SimpleCache
+from flask_caching.backends import NullCache
 
-from . import events, keys, leases, pages, watch
+from . import events, functions, keys, leases, pages, watch
 from .codec import Codec
+from .entry import Entry, Seconds, Timeout, seconds
 from .failsafe import FailSafe
-from .look import SPARE, Engine, Entry, Look, Seconds, Timeout, seconds
+from .look import SPARE, TOKEN_SPARE, Engine, Look
 
 if TYPE_CHECKING:
     from flask_caching import P, R, _CachedFunction, _MemoizedFunction
@@ -34,7 +37,8 @@ class Cache(Engine):
         # As safe as Flask-Caching's SHA-256, and much faster as long as the app needs no OpenSSL.
         app.config.setdefault("CACHE_HASH_METHOD", hashlib.blake2s)
         names = merged.get("CACHE_PRIVATE_HEADERS") or watch.PRIVATE_HEADERS
-        app.request_class = pages.watched(app.request_class, keys.names(names))
+        users = merged.get("CACHE_USER_NAMES") or watch.USER_NAMES
+        app.request_class = pages.watched(app.request_class, keys.names(names), keys.names(users))
         super().init_app(app, {**(config or {}), "CACHE_KEY_PREFIX": prefix})
         backend: Any = app.extensions["cache"][self]
         signing: list[str] = []
@@ -94,22 +98,39 @@ class Cache(Engine):
         added: bool = backend.add(key, entry, lifetime)
         if not added and not self.has(key):
             # The value there may have expired by our clock. Under a lease nobody else replaces it.
-            lease, is_ours = self.computations.take(backend, key, "add".ljust(leases.ABOUT))
-            if is_ours:
-                added = not self.has(key) and backend.store(key, entry, lifetime, lease)
-                backend.replace(key, lease, leases.ENDED, leases.PASS)
-                self.computations.end(lease)
+            with self._alone(key, "add") as lease:
+                free = lease and not self.has(key)
+                added = bool(free and backend.store(key, entry, lifetime, lease))
         if added:
             events.put(events.DIRECT, "stored")
         return added
 
     def inc(self, key: str, delta: int = 1) -> int | None:
-        """Add `delta` to the integer under `key`, or to 0; return the sum, None if that fails."""
-        return self.cache.inc(key, delta)  # type: ignore[no-any-return]
+        """Add `delta` to the integer under `key`, or to 0; return the sum, None if that fails.
+
+        Raises TypeError for another value, and OverflowError for a sum of more than 64 bits.
+        """
+        backend = self.cache
+        fits = -(2**63) <= delta < 2**63
+        if fits and (total := backend.inc(key, delta)) is not None:
+            return total  # type: ignore[no-any-return]
+        with self._alone(key, "inc") as lease:
+            # A value with times, such as one of `get_or_set`, or one that has expired.
+            entry = self.find((key,))[key] or Entry(0, self.clock(), self.expiry(None))
+            if type(entry.value) is not int:
+                raise TypeError(f"{key!r} holds no integer to count on")
+            total = entry.value + delta
+            if not -(2**63) <= total < 2**63:
+                raise OverflowError(f"the sum under {key!r} would take more than 64 bits")
+            entry, lifetime = (
+                entry._replace(value=total),
+                self.lifetime(entry.expires + TOKEN_SPARE),
+            )
+            return total if lease and backend.store(key, entry, lifetime, lease) else None
 
     def dec(self, key: str, delta: int = 1) -> int | None:
         """Subtract `delta` as `inc` adds it."""
-        return self.cache.dec(key, delta)
+        return self.inc(key, -delta)
 
     def delete_many(self, *names: str) -> list[str]:
         """Drop the keys and return them; none if they could not be dropped."""
@@ -134,8 +155,9 @@ class Cache(Engine):
         0 means for ever, None CACHE_DEFAULT_TIMEOUT. None is a value. Raises as `compute` does.
         """
         tag_keys = tuple(map(keys.tag_key, dict.fromkeys(keys.names(tags))))
-        with Look(self, keys.name_of(compute), key, timeout, tag_keys, seconds(stale)) as look:
-            return look.store(compute()) if look.entry is None else look.entry.value
+        name, late = keys.name_of(compute), seconds(stale)
+        look = Look(self, name, key, timeout, tag_keys, late, bare=True)
+        return functions.run(look, compute)
 
     def invalidate(self, *tags: str) -> bool:
         """Make every entry with one of `tags` a miss, at once, in every process that shares it.
@@ -145,12 +167,24 @@ class Cache(Engine):
         """
         return self.cache.delete_many(*map(keys.tag_key, tags)) is not None
 
+    @contextmanager
+    def _alone(self, key: str, about: str) -> Iterator[str]:
+        """Hold a lease on `key`; "" if another caller has it."""
+        backend = self.cache
+        lease, is_ours = self.computations.take(backend, key, about.ljust(leases.ABOUT))
+        try:
+            yield lease if is_ours else ""
+        finally:
+            if is_ours:
+                backend.replace(key, lease, leases.ENDED, leases.PASS)
+                self.computations.end(lease)
+
     def _entry(self, value: Any, timeout: Seconds | None) -> tuple[Any, int]:
         """Return the entry that `set` and `add` store, and its lifetime in seconds."""
         lifetime = self.lifetime(expires := self.expiry(timeout))
         if type(value) is int:  # stored bare, to count on: only the backend judges its expiry
             return value, lifetime and lifetime - SPARE
-        return tuple(Entry(value, self.clock(), expires)), lifetime
+        return Entry(value, self.clock(), expires), lifetime
 
     def cached(
         self,
@@ -197,10 +231,11 @@ class Cache(Engine):
         *,
         tags: Iterable[str] = (),
         stale: Seconds = 0,
+        private_key: Callable[[], Any] | None = None,
     ) -> "Callable[[Callable[P, R]], _MemoizedFunction[P, R]]":
         """Decorator: keep a function's result for its arguments, until `delete_memoized`.
 
-        The parameters are those of Flask-Caching and `get_or_set`. Arguments, `self` included,
+        The parameters are those of Flask-Caching and `cached`. Arguments, `self` included,
         count by their pickles, or `__caching_id__()`. On the current request's view it is `cached`.
         """
         make_name = make_name or str
@@ -219,7 +254,7 @@ class Cache(Engine):
         if not hasattr(f, "delete_memoized"):
             raise TypeError(f"delete_memoized takes a function that memoize decorates, not {f!r}")
         owner = getattr(f, "__self__", None)
-        if not (args or kwargs):
+        if not (args or kwargs) or not f.is_shared:  # other processes have keys of their own
             return self.invalidate(f.memo_tag(None if isinstance(owner, type) else owner))
         if owner is not None and not (args and args[0] is owner):
             args = (owner, *args)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import events
+from .entry import Entry
 
 logger = logging.getLogger(__name__)
 
@@ -25,25 +26,33 @@ class Codec:
 
     Within the process immutable tuples are stored as they are, all else as pickles, so that each
     caller gets a copy. With `secrets` these are signed: the first signs, each of them verifies.
-    With `text` they are text, for a serializer such as JSON. Integers stay bare, to count on.
+    With `text` they are text, for a serializer such as JSON. Integers stay bare, to count on. An
+    attribute that the backend has, such as its `serializer`, is set there.
 
     Timeouts are whole seconds, 0 for ever, None for the backend's default. A value that cannot be
     pickled is logged and not stored; one that does not verify or cannot be read is a miss.
     """
 
     def __init__(self, backend: Any, prefix: str, secrets: list[Any], text: bool = False) -> None:
-        self.backend, self._prefix, self._text = backend, prefix, text
-        self.default_timeout: int = backend.default_timeout
+        vars(self).update(backend=backend, _prefix=prefix, _text=text)
         for name in ("inc", "delete", "delete_many", "clear", "lease", "replace"):
-            setattr(self, name, getattr(backend, name))  # faster than by `__getattr__`
+            vars(self)[name] = getattr(backend, name)  # faster than by `__getattr__`
         # Derived keys: they sign nothing but cached values, sessions least of all.
         as_bytes = [s.encode() if isinstance(s, str) else s for s in secrets]
-        self._secrets = [hmac.digest(s, b"cached values", "sha256") for s in as_bytes]
-        self._as_they_are = {int, type(None)} if self._secrets else {int, type(None), tuple}
+        self._secrets = [hmac.digest(s, b"cached entries", "sha256") for s in as_bytes]
+        self._as_they_are = {int, type(None)} | (set() if secrets else {tuple, Entry})
 
     def __getattr__(self, name: str) -> Any:
         """Return a method of the backend that takes no value."""
         return getattr(self.backend, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        backend = self.backend
+        while hasattr(backend, "backend"):
+            backend = backend.backend
+        self.__dict__["_text"] |= name == "serializer"
+        own = name in vars(self) or callable(getattr(backend, name, callable))
+        object.__setattr__(self if own else backend, name, value)
 
     def get(self, key: str) -> Any:
         """Return the value of `key`, None on a miss."""
@@ -84,11 +93,13 @@ class Codec:
         if type(value) is int and -(2**63) <= value < 2**63:
             return value
         try:
-            if not self._secrets:
-                fits = type(value) is tuple and _immutable(value)
-                return value if fits else pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+            if not self._secrets and isinstance(value, tuple) and _immutable(value):
+                return value
             # With its key, so that it cannot be moved to another one.
-            pickled = pickle.dumps((self._prefix + key, value), pickle.HIGHEST_PROTOCOL)
+            parts = tuple(value) if type(value) is Entry else (value,)
+            pickled = pickle.dumps((self._prefix + key, *parts), pickle.HIGHEST_PROTOCOL)
+            if not self._secrets:
+                return pickled
         except Exception as error:
             events.operation(operation, "error")
             logger.error("A value cannot be cached: %r under %.200r", error, key)
@@ -99,24 +110,24 @@ class Codec:
     def _load(self, key: str, stored: Any) -> Any:
         """Return the value that was stored under `key`, None if it is not one of ours."""
         try:
-            if not self._secrets:
-                return pickle.loads(stored)
-            data = stored.encode("latin-1", "ignore") if isinstance(stored, str) else stored
-            signature, pickled = data[:_SIZE], data[_SIZE:]
-            for secret in self._secrets:
-                if hmac.compare_digest(signature, _signature(pickled, key=secret).digest()):
-                    break
-            else:
-                return _corrupt("does not verify", key)
-            stored_under, value = pickle.loads(pickled)
+            pickled = stored.encode("latin-1", "ignore") if isinstance(stored, str) else stored
+            if self._secrets:
+                signature, pickled = pickled[:_SIZE], pickled[_SIZE:]
+                for secret in self._secrets:
+                    if hmac.compare_digest(signature, _signature(pickled, key=secret).digest()):
+                        break
+                else:
+                    return _corrupt("does not verify", key)
+            stored_under, value, *more = pickle.loads(pickled)
+            entry = Entry(value, *more) if more else value
         except Exception:  # an older release may have stored anything
             return _corrupt("cannot be read", key)
         moved = stored_under != self._prefix + key
-        return _corrupt("was moved to another key", key) if moved else value
+        return _corrupt("was moved to another key", key) if moved else entry
 
 
 def _immutable(value: Any) -> bool:
-    if type(value) in (tuple, frozenset):
+    if type(value) in (tuple, frozenset, Entry):
         return all(map(_immutable, value))
     return value is None or type(value) in (str, bytes, int, float, bool, complex)
 

@@ -1,17 +1,19 @@
 """One function under the cache: its key, its tags, its results, and how they are forgotten."""
 
+import asyncio
 import functools
 import inspect
 import logging
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from flask import Request, current_app, has_request_context, request
 from flask_caching import signals, utils
 
-from . import keys, rules
-from .look import Engine, Entry, Look, Outdated, Timeout, seconds
+from . import events, keys, rules
+from .entry import Entry, Timeout, seconds
+from .look import Engine, Look, Outdated
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +22,8 @@ class Function:
     """A decorated function; its attributes are the parameters of `Cache.cached` or `memoize`."""
 
     # Those of the other decorator; only `memoize` gives a `make_name`, and always.
-    make_name = make_cache_key = private_key = query = args_to_ignore = None
+    make_name = make_cache_key = query = args_to_ignore = None
+    given: Any  #: The arguments that a partial or a method always has: positional, by name.
     key_prefix, query_string, response_hit_indication, vary = "view/%s", False, False, ()
 
     if TYPE_CHECKING:
@@ -31,66 +34,88 @@ class Function:
         vars(self).update(given)
         self.cache, self.function = cache, function
         self.name = keys.name_of(self.function)
+        self.base, *self.given = keys.unwrapped(function)
+        self.identity, self.unclear = keys.identity(self.base)
+        self.is_async = inspect.iscoroutinefunction(self.base)
         self.grace = seconds(self.stale)
         self.ignored = frozenset(keys.names(self.args_to_ignore or ()))
         self.tag_keys = tuple(map(keys.tag_key, dict.fromkeys(keys.names(self.tags))))
         if self.make_name:
+            keys.pickled(self.given, self.name)  # which raises for what cannot be told apart
             self.tag_keys += (keys.tag_key(self.memo_tag(None)),)
-        # Otherwise only the arguments are in the key, and the user must not matter.
-        self.is_named = bool(self.key_prefix != "view/%s" or self.make_cache_key or self.make_name)
+        # Whether the key may depend on the request, which the function may then read too.
+        prefix = self.key_prefix
+        asks = self.private_key or self.make_cache_key or self.query_string or callable(prefix)
+        self.asks = bool(asks or (prefix != "view/%s" and "%s" in prefix))
 
     def call(self, args: Any, kwargs: Any) -> Any:
-        """Call the function, which may be async."""
+        """Call the function; an async one gives a coroutine in an event loop, else its result."""
+        if self.is_async and in_event_loop():
+            return self.function(*args, **kwargs)
         return (current_app or self.cache.app).ensure_sync(self.function)(*args, **kwargs)
 
     def result(self, timeout: Timeout, args: Any, kwargs: Any) -> Any:
-        """Return the function's stored result for these arguments, or compute it."""
-        key, tag_keys = self.key(args, kwargs), self.tag_keys
-        if self.make_name and self.is_method and args:
-            tag_keys += (keys.tag_key(self.memo_tag(args[0])),)
-        outdated = self.outdated(args, kwargs, lambda entry: entry.value)
-        with Look(self.cache, self.name, key, timeout, tag_keys, self.grace, outdated) as look:
-            if look.entry is not None:
-                value = look.entry.value
-            else:
-                watch = not self.is_named and has_request_context() and hasattr(request, "reads")
-                context: Any = rules.current_context() if watch else None
-                with rules.computing(context) if watch else nullcontext(set[str]()) as reads:
-                    value = self.call(args, kwargs)
-                    if inspect.isgenerator(value):
-                        value = utils.join_generator(value)
-                read = " ".join(sorted(reads, reverse=True)).lower()
-                refusal = next((kind for kind in ("session", "cookie") if kind in read), None)
-                if not refusal and self.response_filter and not self.response_filter(value):
-                    refusal = "response_filter"
-                look.store(value, refusal)
-        if self.cache.enable_signals:
-            self.signal(look.entry is not None, key, args, kwargs)
-        return value
+        """Return the function's stored result for these arguments, or compute it.
 
-    def key(self, args: Any, kwargs: Any) -> str:
-        """Return the key of the function's result for these arguments."""
+        For an async function, called in an event loop, return a coroutine.
+        """
+        awaits = self.is_async and in_event_loop()
+        # What the key is made of, the function may read too.
+        with rules.watching(aside=True) if self.asks else nullcontext(set[str]()) as in_key:
+            owner = self.owner()
+            key = self.key(args, kwargs, owner)
+        if owner is None and self.private_key:
+            events.bypass(self.name, "no owner")
+            return self.call(args, kwargs)
+        tag_keys, given = self.tag_keys, (*self.given[0], *args)
+        if self.make_name and self.is_method and given:
+            tag_keys += (keys.tag_key(self.memo_tag(given[0])),)
+        if self.make_name and owner is not None:
+            tag_keys += (keys.tag_key(self.key(args, kwargs)),)
+        outdated = self.outdated(args, kwargs, lambda entry: entry.value)
+        # A key of the app's own, under which it may have stored a value.
+        bare = not key.startswith(("value:", "memoized:"))
+        if self.unclear and not bare:
+            events.warn_once(_UNCLEAR, self.name, self.unclear)
+        look = Look(self.cache, self.name, key, timeout, tag_keys, self.grace, outdated, bare=bare)
+
+        def tell() -> None:
+            if self.cache.enable_signals:
+                self.signal(look.entry is not None, key, args, kwargs)
+
+        compute = functools.partial(self.base, *given, **{**self.given[1], **kwargs})
+        about = (tell, self.response_filter, in_key, owner is not None)
+        return (_run_async if awaits else _run)(look, compute, *about)
+
+    def owner(self) -> Any:
+        """Return the owner of the result, as the caller's `private_key` gives it."""
+        return self.private_key() if self.private_key else None
+
+    def key(self, args: Any, kwargs: Any, owner: Any = None) -> str:
+        """Return the key of the function's result for these arguments and this owner."""
+        hash_method = self.hash_method or self.cache.hash_method
+        mine = None if owner is None else keys.pickled(owner)
         if self.make_cache_key:
-            return str(self.make_cache_key(*args, **kwargs))
-        kind, source = "value", self.source()
-        prefix = self.key_prefix() if callable(self.key_prefix) else self.key_prefix
+            name = str(self.make_cache_key(*args, **kwargs))
+            return name if mine is None else keys.hashed("value", (name, mine), hash_method)
+        kind, name, source = "value", self.name, self.source()
         query = sorted_query(request) if self.query_string and has_request_context() else None
         if self.make_name:
-            kind, prefix = "memoized", self.make_name(self.name)
-        elif self.key_prefix == "view/%s":
-            prefix = self.name
-        elif "%s" in prefix and prefix == self.key_prefix:
-            prefix = prefix.replace("%s", request.path)
-        elif not args and not kwargs and source is None and query is None:
-            return prefix  # so that `cache.delete(key_prefix)` works
-        parts = (prefix, source, query, self.arguments(args, kwargs))
-        return keys.hashed(kind, parts, self.hash_method or self.cache.hash_method)
+            kind, name = "memoized", self.make_name(name)
+        elif self.key_prefix != "view/%s":
+            name = self.key_prefix() if callable(self.key_prefix) else self.key_prefix
+            if name == self.key_prefix and "%s" in name:
+                name = name.replace("%s", request.path)
+            elif not any((*self.given, args, kwargs)) and (source, query, mine) == (None,) * 3:
+                return name  # so that `cache.delete(key_prefix)` works
+        identity = self.identity if name == self.name else ""
+        parts = (name, identity, mine, source, query, self.arguments(args, kwargs))
+        return keys.hashed(kind, parts, hash_method)
 
     def arguments(self, args: Any, kwargs: Any) -> bytes:
         """Return a call's arguments alike however they are passed. TypeError if they do not fit."""
-        if inspect.ismethod(self.function):  # its object is an argument like any other
-            args = (self.function.__self__, *args)
-        bound = self.signature.bind(*args, **kwargs)
+        given, more = self.given  # a method's object is an argument like any other
+        bound = self.signature.bind(*given, *args, **{**more, **kwargs})
         bound.apply_defaults()
         values = dict(bound.arguments)
         for name, parameter in self.signature.parameters.items():
@@ -103,8 +128,7 @@ class Function:
     @functools.cached_property
     def signature(self) -> inspect.Signature:
         """The function's parameters, even with annotations that only type checkers know."""
-        function = getattr(self.function, "__func__", self.function)
-        return inspect.Signature(utils.get_function_parameters(function))
+        return inspect.Signature(utils.get_function_parameters(self.base))
 
     @functools.cached_property
     def is_method(self) -> bool:
@@ -114,7 +138,9 @@ class Function:
     def memo_tag(self, owner: Any) -> str:
         """Return the tag of all memoized results, or of those of one object's method."""
         one = owner is not None and self.is_method
-        return f"memoized {self.name} {keys.pickled(owner, self.name).hex() if one else ''}"
+        # Other processes must find the tag.
+        name = self.name if self.unclear else f"{self.name} {self.identity}"
+        return f"memoized {name} {keys.pickled(owner, self.name).hex() if one else ''}"
 
     def source(self) -> str | None:
         """Return the function's source if it is part of the key."""
@@ -141,6 +167,72 @@ class Function:
             signal.send(cache=self.cache, cache_key=key, args=args, kwargs=kwargs, **more)
         except Exception:
             logger.exception("A receiver of %r failed", signal)
+
+
+_UNCLEAR = (
+    "%s uses variables of the function around it that cannot be pickled: %s. Its results are this "
+    "process's own, until it ends. Pass plain values as arguments instead."
+)
+_UNKEPT = "The result of %s is not kept: it %s, or name its owner by private_key."
+
+
+def run(look: Look, compute: Callable[[], Any]) -> Any:
+    """Return the value that `look` finds; on a miss call `compute`, and store what may be kept.
+
+    For an async `compute`, called in an event loop, return a coroutine. Raises as `compute` does.
+    """
+    awaits = in_event_loop() and inspect.iscoroutinefunction(keys.unwrapped(compute)[0])
+    return (_run_async if awaits else _run)(look, compute)
+
+
+def _run(look: Look, compute: Callable[[], Any], tell: Any = bool, *rest: Any) -> Any:
+    with look:
+        if look.entry is None:
+            with _computing(look, *rest) as made:
+                made.append((current_app or look.engine.app).ensure_sync(compute)())
+    tell()
+    return look.value
+
+
+async def _run_async(look: Look, compute: Callable[[], Any], tell: Any = bool, *rest: Any) -> Any:
+    async with look:
+        if look.entry is None:
+            with _computing(look, *rest) as made:
+                made.append(await compute())
+    tell()
+    return look.value
+
+
+@contextmanager
+def _computing(
+    look: Look, keep: Any = None, in_key: Set[str] = frozenset(), owned: bool = False
+) -> Iterator[list[Any]]:
+    """Watch the block, which computes a value and appends it, and store the value if it may be.
+
+    `keep` may refuse it. The block may read what is `in_key`, and what is private if the value is
+    `owned`.
+    """
+    made = list[Any]()
+    with rules.watching() as reads:
+        yield made
+        value = utils.join_generator(made[0]) if inspect.isgenerator(made[0]) else made[0]
+        if inspect.iscoroutine(value):
+            value.close()
+            raise TypeError(f"{look.name} returns a coroutine: give the async function itself")
+    short, reason = rules.unkept(reads - in_key, owned)
+    if reason:
+        events.warn_once(_UNKEPT, look.name, reason)
+        rules.add_detail(f"{look.name} {reason}")
+    look.store(value, short or ("response_filter" if keep and not keep(value) else None))
+
+
+def in_event_loop() -> bool:
+    """Tell whether the caller runs in an event loop, which must not be blocked."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def sorted_query(request: Request) -> tuple[tuple[str, str], ...]:

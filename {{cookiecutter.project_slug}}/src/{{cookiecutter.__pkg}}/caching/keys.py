@@ -4,7 +4,9 @@ import functools
 import hashlib
 import io
 import pickle
+import secrets
 from collections.abc import Callable, Iterable
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 
@@ -19,6 +21,27 @@ def name_of(function: Callable[..., Any]) -> str:
     if not hasattr(function, "__qualname__"):
         function = type(function)
     return f"{function.__module__}.{function.__qualname__}"
+
+
+def unwrapped(function: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """Return the function behind a partial, a bound method or an object, and its arguments there.
+
+    They are the partial's, or the object as `self`.
+    """
+    args: tuple[Any, ...] = ()
+    more: dict[str, Any] = {}
+    while True:
+        owner = getattr(function, "__self__", None)
+        if isinstance(function, functools.partial):
+            args, more = (*function.args, *args), {**function.keywords, **more}
+            function = function.func
+        elif not hasattr(function, "__qualname__"):
+            args, function = (function, *args), type(function).__call__
+        elif owner is None or isinstance(owner, ModuleType):  # a module's built-in function
+            return function, args, more
+        else:
+            args, name = (owner, *args), function.__name__
+            function = getattr(function, "__func__", None) or getattr(type(owner), name)
 
 
 def names(given: Iterable[str]) -> tuple[str, ...]:
@@ -42,23 +65,109 @@ class _Pickler(pickle.Pickler):
     def persistent_id(self, value: Any) -> Any:
         """Return a set's members in one order, or a `__caching_id__()`; None for all else."""
         if type(value) in (set, frozenset):
-            return type(value), sorted(map(pickled, value))
+            return type(value), sorted(_dumped(one, _Pickler) for one in value)
         own = getattr(type(value), "__caching_id__", None)
         return None if own is None else (name_of(type(value)), str(own(value)))
 
 
-def pickled(value: Any, name: str = "") -> bytes:
+def pickled(value: Any, name: str = "", kind: Any = _Pickler) -> bytes:
     """Return a pickle of `value` that depends on its contents alone.
 
-    Raises UnpicklableError, which names `name`, if it cannot be pickled or contains itself.
+    Raises UnpicklableError, which names `name`, if it cannot be pickled.
     """
-    pickler = _Pickler(buffer := io.BytesIO(), pickle.HIGHEST_PROTOCOL)
-    pickler.fast = True  # no memo, by which one string twice differs from two equal strings
     try:
-        pickler.dump(value)
+        try:
+            return _dumped(value, kind)
+        except (ValueError, RecursionError):  # it may contain itself
+            return _dumped(value, _in_circles(kind), fast=False)
     except Exception as error:
         raise UnpicklableError(
             f"{name} cannot be cached for these arguments, one of which cannot be pickled: {error}."
             " Pass plain values, such as an object's id, or give its class a method __caching_id__."
         ) from error
+
+
+def _dumped(value: Any, kind: Any, fast: bool = True) -> bytes:
+    pickler = kind(buffer := io.BytesIO(), pickle.HIGHEST_PROTOCOL)
+    pickler.fast = fast  # no memo, by which one string twice differs from two equal strings
+    pickler.dump(value)
     return buffer.getvalue()
+
+
+@functools.cache
+def _in_circles(kind: Any) -> Any:
+    """Return a pickler for values that contain themselves, which takes a memo."""
+
+    class Pickler(kind):  # type: ignore[misc]
+        def persistent_id(self, value: Any) -> Any:
+            if type(value) in (str, bytes):  # a number has no place in the memo
+                return int.from_bytes(hashlib.blake2s(_dumped(value, kind)).digest())
+            try:
+                return super().persistent_id(value)
+            except (ValueError, RecursionError):  # a set in a circle: in the order it has
+                return None
+
+    return Pickler
+
+
+class _Identifier(_Pickler):
+    """Tells functions, classes and modules apart, where a name is not enough by their code."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.seen: list[Any] = []
+
+    def persistent_id(self, value: Any) -> Any:
+        """Return what tells such a value apart; None for all else."""
+        value = getattr(value, "uncached", value) if type(value) is FunctionType else value
+        if isinstance(value, ModuleType):
+            return value.__name__
+        if type(value) is CodeType:
+            return value.co_code, value.co_names, value.co_consts, value.co_exceptiontable
+        if isinstance(value, type) and "<locals>" in value.__qualname__:
+            own = {n: it for n, it in vars(value).items() if n not in ("__dict__", "__weakref__")}
+            return self._once(value, name_of(value), value.__bases__, sorted(own.items()))
+        if type(value) is not FunctionType:
+            return super().persistent_id(value)
+        if is_named(value):
+            return name_of(value)
+        cells = [_content(cell) for cell in value.__closure__ or ()]
+        more = value.__code__, value.__defaults__, value.__kwdefaults__
+        return self._once(value, name_of(value), *more, cells)
+
+    def _once(self, value: Any, name: str, *more: Any) -> Any:
+        if any(value is one for one in self.seen):
+            return name
+        self.seen.append(value)
+        return name, *more
+
+
+def is_named(function: Any) -> bool:
+    """Tell whether a function's name is enough to find it; not that of a lambda or a local one."""
+    code = getattr(function, "__code__", None)
+    return not code or ("<" not in code.co_qualname and code.co_qualname == function.__qualname__)
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # it is filled later
+        return "empty"
+
+
+def identity(function: Any) -> tuple[str, str]:
+    """Return what tells a function from others of its name, and which variables could not.
+
+    That is its code, and the variables around it as they are now (its closure). One that cannot be
+    pickled gets a random value, so that the results are this process's own.
+    """
+    if is_named(function):
+        return "", ""
+    code, parts, unclear = function.__code__, list[Any](), list[str]()
+    for variable, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            parts.append(_dumped(_content(cell), _Identifier))
+        except Exception as error:
+            parts.append(secrets.token_hex())
+            unclear.append(f"{variable} ({error})")
+    return hashlib.blake2s(_dumped([code, parts], _Identifier)).hexdigest(), ", ".join(unclear)

@@ -12,7 +12,8 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
 from flask_caching.backends.nullcache import NullCache
 
@@ -21,10 +22,14 @@ from .lru import LRUCache
 logger = logging.getLogger(__name__)
 
 LEASE = 5.0  # seconds that a lease lasts; it is renewed every third of this time
+WAIT = 30.0  # seconds: a caller that waited for so long computes the value itself
+CIRCLE = 4.0  # so does one that computes another value, if the lease is another process's
 PASS = 5.0  # seconds that callers do not wait after a result that was not stored
 #: A lease begins with a hash of the tags' tokens, of this many characters. A lease with another
 #: hash was taken before an invalidation; it is ignored.
 ABOUT = 16
+#: The leases under which this context computes.
+held: ContextVar[tuple[str, ...]] = ContextVar("held", default=())
 ENDED = "ended"  # replaces a lease that has ended; without a hash, so that every caller may take it
 
 
@@ -33,13 +38,24 @@ def new(about: str, kind: str = "lease") -> str:
     return f"{about[:ABOUT]}:{kind}:{secrets.token_hex(8)}"
 
 
+class Running(NamedTuple):
+    """A computation of this process."""
+
+    backend: Any
+    key: str
+    ended: threading.Event
+    thread: int
+
+
 class Computations:
     """The computations of this process: their leases are renewed until they end."""
 
     def __init__(self) -> None:
         self._pid, self._renewer = 0, threading.Thread()  # which is not alive
-        # lease -> (backend, key, set when the computation has ended)
-        self._running: dict[str, tuple[Any, str, threading.Event]] = {}
+        self._running: dict[str, Running] = {}  # by their leases
+        #: look-up -> (the lease it waits for, the caller's own leases, since when)
+        self.waiting: dict[Any, tuple[str, set[str], float]] = {}
+        self._lock = threading.Lock()
 
     def take(self, backend: Any, key: str, about: str) -> tuple[str, bool]:
         """Take the lease on `key`, for a computation from the data called `about`.
@@ -51,8 +67,9 @@ class Computations:
         if held is not None:
             return held, False
         if self._pid != os.getpid():  # forked: the parent's computations are not ours to renew
-            self._running, self._pid = {}, os.getpid()
-        self._running[lease] = backend, key, threading.Event()
+            self._running, self._pid, self.waiting = {}, os.getpid(), {}
+            self._lock = threading.Lock()
+        self._running[lease] = Running(backend, key, threading.Event(), threading.get_ident())
         if not self._renewer.is_alive():  # it does not survive a fork
             renewer = self._renewer = threading.Thread(target=self._renew, daemon=True)
             with suppress(RuntimeError):  # no more threads now: the lease ends by itself
@@ -62,25 +79,48 @@ class Computations:
     def end(self, lease: str) -> None:
         """Wake the callers of this process that wait for the computation under `lease`."""
         if running := self._running.pop(lease, None):  # None if this process was forked meanwhile
-            running[2].set()
+            running.ended.set()
 
-    def wait_for(self, lease: str, seconds: float, pause: float) -> None:
-        """Wait until the computation under `lease` may have ended, at most `seconds`."""
-        if running := self._running.get(lease):
-            running[2].wait(min(seconds, 0.5))  # in steps, because the lease may have been lost
+    def wait(self, look: Any, lease: str, blocks: bool) -> float:
+        """Wait until the computation under `lease` may have ended, or say how long to wait.
+
+        Return seconds, or 0 if there is no use in waiting any more: the caller has waited for
+        `WAIT`, or the computation waits for one of the caller's own, in its context or thread. Over
+        processes such a circle cannot be seen and is taken for one after `CIRCLE` seconds.
+        """
+        me, running = threading.get_ident(), self._running.get(lease)
+        own = {name for name, one in self._running.copy().items() if blocks and one.thread == me}
+        own |= {*held.get()}
+        with self._lock:
+            since = self.waiting.get(look, (lease, own, time.monotonic()))[2]
+            self.waiting[look] = lease, own, since
+            reached = more = {lease}
+            while more:
+                more = {its for its, theirs, _ in self.waiting.values() if theirs & reached}
+                more -= reached
+                reached = reached | more
+        waited = time.monotonic() - since
+        if reached & own or waited > (CIRCLE if own and not running else WAIT):
+            return 0
+        pause = min(max(waited, 0.01), 0.1)
+        if not blocks:
+            return pause
+        if running:
+            running.ended.wait(0.5)  # in steps, because the lease may have been lost
         else:  # in another process
-            time.sleep(min(seconds, pause))
+            time.sleep(pause)
+        return pause
 
     def _renew(self) -> None:
         me = threading.current_thread()
         while self._renewer is me:  # not if another caller started one too
             time.sleep(LEASE / 3)
             # Of a lease that has ended since, the backend renews nothing.
-            for lease, (backend, key, _) in self._running.copy().items():
+            for lease, one in self._running.copy().items():
                 try:
-                    backend.replace(key, lease, lease, LEASE)
+                    one.backend.replace(one.key, lease, lease, LEASE)
                 except Exception:
-                    logger.exception("A lease could not be renewed: %s", key)
+                    logger.exception("A lease could not be renewed: %s", one.key)
             if not self._running:
                 self._renewer = threading.Thread()  # not alive: the next caller starts one
                 if self._running:  # a caller came just before that

@@ -1,59 +1,37 @@
 """One look-up, from top to bottom: a hit, or a wait, or compute and store."""
 
+import asyncio
 import hashlib
 import math
 import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import flask_caching
 from flask import current_app
 
 from . import events, leases
 from .codec import Codec
+from .entry import Entry, Seconds, Timeout, seconds
 
 Names = tuple[str, ...]
-Found = dict[str, "Entry | None"]
-Seconds = float | timedelta
-Timeout = Seconds | Callable[[], Seconds] | None
-Outdated = Callable[["Entry"], bool] | None
+Found = dict[str, Entry | None]
+Outdated = Callable[[Entry], bool] | None
 
-WAIT = 30.0  # seconds: a caller that waited for so long computes the value itself
 PATIENCE = 2  # a caller waits for so many computations that store nothing, so that no queue forms
 SPARE = 60  # seconds that the backend keeps an entry after it is fresh, which our clock decides
+SKEW = 1  # seconds that another machine's clock may be ahead; later entries have a wrong time
 TOKEN_SPARE = 86400  # seconds that the token of a tag outlives the entry that it was made for
-
-
-class Entry(NamedTuple):
-    """A stored value with its times, in seconds since the epoch, and the tokens of its tags."""
-
-    value: Any
-    created: float
-    expires: float = math.inf  #: When it stops being fresh; infinity for never.
-    tokens: tuple[tuple[str, str], ...] = ()  #: Each tag's key and token, from before computing.
-
-
-def seconds(timeout: Seconds) -> float:
-    """Return `timeout` in seconds; 0 means that the entry never expires.
-
-    Raises TypeError unless it is a number or a timedelta, ValueError if negative, NaN or infinite.
-    """
-    value = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"a timeout is in seconds, such as 300, or a timedelta, not {timeout!r}")
-    if not 0 <= value < math.inf:
-        raise ValueError(f"a timeout is 0 (never expires) or more, such as 300, not {timeout!r}")
-    return value
 
 
 class Engine(flask_caching.Cache):
     """The part of `Cache` that looks up and stores."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.clock: Callable[[], float] = time.time  #: Decides expiry, in seconds since the epoch.
+        #: Decides expiry, in seconds since the epoch. A test may replace `time.time` itself.
+        self.clock: Callable[[], float] = lambda: time.time()
         self.computations = leases.Computations()
         super().__init__(*args, **kwargs)
 
@@ -76,10 +54,11 @@ class Engine(flask_caching.Cache):
         stored = backend.get_many(*keys) if len(keys) > 1 else map(backend.get, keys)
         now, further = self.clock(), set(tags)
         for key, one in zip(keys, stored, strict=True):
-            entry = Entry(one, now) if bare and one is not None else None
-            if type(one) is tuple:  # of another length if another release stored it
-                fits = len(one) == len(Entry._fields) and now < one[2] + stale
-                entry = Entry(*one) if fits else None
+            if type(one) is Entry:
+                fits = one.created < now + SKEW and now < one.expires + stale
+                entry = one if fits else None
+            else:
+                entry = Entry(one, now) if bare and one is not None else None
             found[key] = entry
             further.update(dict(entry.tokens) if entry else ())
         further -= found.keys()
@@ -103,11 +82,11 @@ class Engine(flask_caching.Cache):
         for tag in tags:
             token, made = found[tag], Entry(secrets.token_hex(8), self.clock(), until + TOKEN_SPARE)
             if token is None:
-                added = self.cache.add(tag, tuple(made), self.lifetime(made.expires))
+                added = self.cache.add(tag, made, self.lifetime(made.expires))
                 # Or another caller was first.
                 token = made if added else self.find((tag,), bare=False)[tag]
             if token is None or token.expires < until:
-                self.cache.set(tag, tuple(made), self.lifetime(made.expires))
+                self.cache.set(tag, made, self.lifetime(made.expires))
                 token = made
             tokens.append((tag, str(token.value)))
         return tuple(tokens)
@@ -136,21 +115,25 @@ class Look:
     alone: Callable[[], bool] = bool  #: Tells whether to compute at once, and store nothing.
     fresh: float = math.inf  #: The value is fresh for at most so many seconds.
     mark: bool = True  #: Nobody waits for a while if the value is not stored.
+    bare: bool = False  #: The app named the key: a value there without times is the app's own.
+    blocks: bool = True  #: A wait may block this thread.
+    _rejected: float | None = None
+    _seen: frozenset[str] = frozenset()  # leases of others
+    _context: Any = None
 
     def __enter__(self) -> "Look":
         """Look up; on a miss get the lease, or wait for the caller that has it."""
         self.entry: Entry | None = None  #: The valid entry. None: compute, and call `store`.
         self.outcome = "miss"  #: Or "hit", "stale", "stored", or why the value was not stored.
         self.lease, self.is_ours = "", False  # "": store nothing; others' if we do not wait for it
-        engine = self.engine
-        rejected, seen, pause, give_up = None, set[str](), 0.005, time.monotonic() + WAIT
+        engine, computations = self.engine, self.engine.computations
         try:
             while True:
                 began = time.perf_counter()
-                found = engine.find((self.key,), self.tag_keys, self.stale, False)
+                found = engine.find((self.key,), self.tag_keys, self.stale, self.bare)
                 entry, check = found[self.key], self.outdated
-                if entry and check and (entry.created == rejected or check(entry)):
-                    rejected, entry = entry.created, None
+                if entry and check and (entry.created == self._rejected or check(entry)):
+                    self._rejected, entry = entry.created, None
                 looked = time.perf_counter() - began
                 if entry is not None and engine.clock() < entry.expires:
                     # Perhaps another caller stored it between our look-up and our lease.
@@ -164,27 +147,50 @@ class Look:
                 until = self.expires + self.stale
                 self.tokens = engine.tokens(found, self.tag_keys, until)
                 about = hashlib.blake2s(repr(self.tokens).encode()).hexdigest()
-                self.lease, self.is_ours = engine.computations.take(self.backend, self.key, about)
+                self.lease, self.is_ours = computations.take(self.backend, self.key, about)
                 if self.is_ours:
                     continue
-                seen.add(self.lease)
-                left = give_up - time.monotonic()
-                if ":pass:" in self.lease or len(seen) > PATIENCE or left <= 0:
-                    break  # the last result was not stored, or we have waited long enough
+                self._seen |= {self.lease}
+                if ":pass:" in self.lease or len(self._seen) > PATIENCE:
+                    break  # the last result was not stored
                 if entry is not None:
                     self.entry, self.outcome = entry, "stale"
                     break
-                pause = min(2 * pause, 0.1)
-                engine.computations.wait_for(self.lease, left, pause)
+                self.pause = computations.wait(self, self.lease, self.blocks)
+                if not self.pause:
+                    break
+                if not self.blocks:
+                    self.outcome = "waiting"
+                    return self
         except BaseException:
             self._end()
             raise
+        computations.waiting.pop(self, None)
+        if self.is_ours:
+            self._context = leases.held.set((*leases.held.get(), self.lease))
         events.lookup(self.name, self.outcome, looked)
         self.began = time.perf_counter()
         return self
 
-    def store(self, value: Any, refusal: str | None = None, timeout: Seconds | None = None) -> Any:
-        """Store the value, for `timeout` if given, unless `refusal` says why not; return it."""
+    async def __aenter__(self) -> "Look":
+        """Look up as `with` does, but leave the event loop to others while waiting."""
+        self.blocks = False
+        try:
+            while self.__enter__().outcome == "waiting":
+                await asyncio.sleep(self.pause)
+        except BaseException:
+            self.engine.computations.waiting.pop(self, None)
+            raise
+        return self
+
+    @property
+    def value(self) -> Any:
+        """The value that was found or computed."""
+        return self.computed if self.entry is None else self.entry.value
+
+    def store(self, value: Any, refusal: str | None = None, timeout: Seconds | None = None) -> None:
+        """Store the computed value, for `timeout` if given, unless `refusal` says why not."""
+        self.computed = value
         took = time.perf_counter() - self.began
         engine, now = self.engine, self.engine.clock()
         outcome = refusal or "not stored"
@@ -194,7 +200,7 @@ class Look:
             if timeout is not None or not callable(self.timeout):
                 until = engine.expiry(self.asked if timeout is None else timeout)
             until = min(until, now + self.fresh)
-            entry = tuple(Entry(value, now, until, self.tokens))
+            entry = Entry(value, now, until, self.tokens)
             lifetime = engine.lifetime(until + self.stale)
             if now < until and self.backend.store(self.key, entry, lifetime, self.lease):
                 outcome = "stored"
@@ -203,7 +209,12 @@ class Look:
             self.backend.replace(self.key, self.lease, successor, leases.PASS)
         self.outcome = outcome
         events.load(self.name, outcome, took)
-        return value
+        if outcome == "stored" and _is_of_session(value):
+            events.warn_once(
+                "%s keeps objects of a database session, which fail when the session is closed and "
+                "an attribute is missing. Return plain values, such as dicts, instead.",
+                self.name,
+            )
 
     def __exit__(self, *_: object) -> None:
         """End the computation, if there was one."""
@@ -211,8 +222,24 @@ class Look:
             events.load(self.name, "error", time.perf_counter() - self.began)
         self._end()
 
+    async def __aexit__(self, *_: object) -> None:
+        """End the computation as `with` does."""
+        self.__exit__()
+
     def _end(self) -> None:
+        self.engine.computations.waiting.pop(self, None)
+        if self._context:
+            leases.held.reset(self._context)
         if self.is_ours:
             if self.outcome in ("miss", "hit"):
                 self.backend.replace(self.key, self.lease, leases.ENDED, leases.PASS)
             self.engine.computations.end(self.lease)
+
+
+def _is_of_session(value: Any, depth: int = 3) -> bool:
+    """Tell whether a value is an object of SQLAlchemy's, or holds some."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if depth and isinstance(value, (list, tuple, set, frozenset)):
+        return any(_is_of_session(one, depth - 1) for one in list(value)[:100])
+    return "_sa_instance_state" in getattr(value, "__dict__", ())

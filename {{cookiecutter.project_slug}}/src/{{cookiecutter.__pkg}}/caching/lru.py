@@ -9,7 +9,7 @@ from types import EllipsisType
 from typing import Any, NamedTuple
 
 Clock = Callable[[], float]
-_ABSENT = (None, -math.inf)  # an entry that is not there: it has always been expired
+_ABSENT = (None, 0.0, -math.inf)  # an entry that is not there: it has always been expired
 
 
 class Stats(NamedTuple):
@@ -28,21 +28,21 @@ class LRUCache:
     not above 0. An expired entry takes up its place until it is looked up or evicted.
     """
 
-    def __init__(self, capacity: int, ttl: float | None = None, *, clock: Clock = time.monotonic):
+    def __init__(self, capacity: int, ttl: float | None = None, *, clock: Clock | None = None):
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1, for example 128, not {capacity!r}")
         self.capacity = capacity
-        self._ttl, self._clock = _checked(ttl), clock
+        self._ttl, self._clock = _checked(ttl), clock or (lambda: time.monotonic())
         self.lock = threading.RLock()  #: Hold it to make several operations one.
-        # key -> (value, when it expires), the most recently used last
-        self._entries: OrderedDict[Hashable, tuple[Any, float]] = OrderedDict()
+        # key -> (value, when it was stored, for how long), the most recently used last
+        self._entries: OrderedDict[Hashable, tuple[Any, float, float]] = OrderedDict()
         self._hits = self._misses = self._evictions = 0
 
     def get(self, key: Hashable, default: Any = None) -> Any:
         """Return the value of `key` and make it the most recently used, or `default` on a miss."""
         with self.lock:
-            value, expires = self._entries.get(key, _ABSENT)
-            if self._clock() < expires:
+            value, made, lifetime = self._entries.get(key, _ABSENT)
+            if -1 < self._clock() - made < lifetime:  # not if the clock was wrong when it was made
                 self._entries.move_to_end(key)
                 self._hits += 1
                 return value
@@ -54,7 +54,7 @@ class LRUCache:
         """Store `value`, None included, for `ttl` seconds: None for ever, left out the cache's."""
         lifetime = self._ttl if isinstance(ttl, EllipsisType) else _checked(ttl)
         with self.lock:
-            self._entries[key] = value, self._clock() + lifetime
+            self._entries[key] = value, self._clock(), lifetime
             self._entries.move_to_end(key)
             if len(self._entries) > self.capacity:
                 self._entries.popitem(last=False)
@@ -63,7 +63,7 @@ class LRUCache:
     def delete(self, key: Hashable) -> bool:
         """Drop `key`; True if it was there and had not expired."""
         with self.lock:
-            return self._clock() < self._entries.pop(key, _ABSENT)[1]
+            return self._is_live(self._entries.pop(key, _ABSENT))
 
     def clear(self) -> None:
         """Drop every entry; the counts stay."""
@@ -72,7 +72,10 @@ class LRUCache:
 
     def __contains__(self, key: Hashable) -> bool:
         """Tell whether `key` would be a hit; counts nothing and leaves the order as it is."""
-        return self._clock() < self._entries.get(key, _ABSENT)[1]
+        return self._is_live(self._entries.get(key, _ABSENT))
+
+    def _is_live(self, entry: tuple[Any, float, float]) -> bool:
+        return -1 < self._clock() - entry[1] < entry[2]
 
     def __len__(self) -> int:
         """Count the entries held, the expired ones that are not yet dropped included."""

@@ -3,6 +3,7 @@
 The rules are in `rules.py`: those of HTTP caches (RFC 9111), and stricter where an app has users.
 """
 
+import asyncio
 import functools
 import hashlib
 import math
@@ -18,9 +19,10 @@ from werkzeug.http import parse_cookie
 from werkzeug.utils import cached_property
 
 from . import events, keys, rules, views, watch
-from .functions import Function, sorted_query
+from .entry import Entry, Timeout, seconds
+from .functions import Function, in_event_loop, sorted_query
 from .leases import PASS
-from .look import Entry, Look, Timeout, seconds
+from .look import Look
 
 
 @functools.lru_cache(maxsize=256)  # few, because the URLs in the parts may be long
@@ -46,7 +48,7 @@ def decorate(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
         place = "direct"
         if view is not wrapper:
             place = views.place(view, wrapper, context.request.method)
-        before: set[str] = getattr(context.request, "reads", set())
+        before: set[str] = getattr(context.request, "watches", [set()])[0]
         if context._session.accessed:
             before = before | {"session"}
         return rules.Visit(context, before, place == "direct", args, kwargs) if place else None
@@ -66,6 +68,8 @@ def decorate(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
             return page.result(decorated.cache_timeout, args, kwargs)
         if page in vars(asked.context.request).get("pages_being_made", ()):
             return page.call(args, kwargs)  # the view calls itself: that is no page
+        if page.is_async and in_event_loop():  # below an async decorator
+            return asyncio.to_thread(page.answer, asked, decorated.cache_timeout)
         return page.answer(asked, decorated.cache_timeout)
 
     def make_cache_key(*args: Any, **kwargs: Any) -> str:
@@ -75,13 +79,14 @@ def decorate(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
         its_views = app.view_functions.values() if app and not asked else ()
         if any(views.place(view, wrapper, "GET") for view in its_views):
             raise RuntimeError(f"{page.name} is a page, with a key for each request: give it a tag")
-        return page.page_key(asked) if asked else page.key(args, kwargs)
+        return page.page_key(asked) if asked else page.key(args, kwargs, page.owner())
 
     # Flask-Caching's attributes; the first can be set.
     decorated: Any = wrapper
     decorated.cache_timeout = page.timeout
     decorated.uncached = function
     decorated.make_cache_key = make_cache_key
+    decorated.is_shared = not page.unclear
     if page.make_name:
         decorated.memo_tag = page.memo_tag
         decorated.delete_memoized = lambda: page.cache.delete_memoized(decorated)
@@ -92,10 +97,12 @@ class WatchedRequest(Request):
     """A request that notes what is read from it, by the names that `watch.py` lists."""
 
     private: frozenset[str] = frozenset()  #: Keys of headers that say who the visitor is.
-    hidden: tuple[Any, ...] | None = None  #: What hooks left, while the page must not see it.
+    users: frozenset[str] = frozenset()  #: Names in `g` that say who the visitor is.
+    details: tuple[str, ...] = ()  #: Why functions' results were not kept.
 
     def __init__(self, environ: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        self.reads: set[str] = set()
+        #: The names of what was read, for the whole request and for each block that is watched.
+        self.watches: list[set[str]] = [set()]
         # What was read for a log, and the plain values in `g` before that.
         self.logged, self.known = set[str](), dict[str, Any]()
         super().__init__(environ, *args, **kwargs)
@@ -129,20 +136,16 @@ class WatchedRequest(Request):
     def remote_addr(self, address: str | None) -> None:
         self._address = address
 
-    def __getattr__(self, name: str) -> Any:
-        """Return an attribute that is hidden."""
-        if self.hidden and name in self.hidden[0]:
-            watch.note(self, "g")
-            watch.show(self)
-            return getattr(self, name)
-        raise AttributeError(name)
 
+def watched(base: Any, private: tuple[str, ...], users: tuple[str, ...]) -> type[Request]:
+    """Return a watched subclass of an app's request class.
 
-def watched(base: type[Request], private: tuple[str, ...]) -> type[Request]:
-    """Return a watched subclass of an app's request class; `private` are its private headers."""
+    `private` are the headers and `users` the names in `g` that say who the visitor is.
+    """
     keys = {"HTTP_AUTHORIZATION", "REMOTE_USER", *map(watch.environ_key, private)}
     bases = (base,) if issubclass(base, WatchedRequest) else (WatchedRequest, base)
-    return type(base.__name__, bases, {**watch.uncached(base), "private": frozenset(keys)})
+    own = {**watch.uncached(base), "private": frozenset(keys), "users": frozenset(users)}
+    return type(base.__name__, bases, own)
 
 
 class Page(Function):
@@ -221,15 +224,17 @@ class Page(Function):
                 look.store(page, refusal, own or None)
         if cache.enable_signals:
             self.signal(look.entry is not None, key, args, kwargs)
-        said, added = "fwd=miss; stored", []
+        said, added = f"fwd=miss{'; stored' if look.outcome == 'stored' else ''}", []
         if look.entry is not None:
             now, expires = cache.clock(), look.entry.expires
             said = "hit" if expires == math.inf else f"hit; ttl={math.floor(expires - now)}"
             added = [("hit_cache", "True")] if self.response_hit_indication else []
             added.append(("Age", str(max(0, int(now - look.entry.created)))))
             value, asked.absent = _shown(app, look.entry), look.entry.value[3]
-        elif look.outcome != "stored":
-            said = f'fwd=miss; detail="{asked.detail or look.outcome}"'
+        else:
+            details = () if look.outcome == "stored" else (asked.detail or look.outcome,)
+            if details := (*details, *request.details):
+                said += f'; detail="{"; ".join(details)}"'
         if not asked.direct or "detail" in said:
             return self._send(asked, value, said, *added)
         added.append(("Cache-Status", f"{app.name}; {said}"))

@@ -7,12 +7,12 @@ absent and is noted with the page, or the page is not kept.
 import pickle
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Flask, Response, after_this_request, g, globals
+from flask import Flask, Response, after_this_request, g, globals, has_request_context
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from werkzeug.http import parse_cookie, parse_date, parse_list_header
 from werkzeug.utils import cached_property
@@ -29,19 +29,30 @@ _CACHES = {"_parsed_content_type", "_cached_data", "_cached_json"}
 
 
 @contextmanager
-def reading(context: Any) -> Iterator[set[str]]:
-    """Note what the block reads in a set of its own."""
+def reading(context: Any, aside: bool = False) -> Iterator[set[str]]:
+    """Note what the block reads in a set of its own; `aside` only there, not as the page's."""
     request, session = context.request, context._session
-    before: set[str] = getattr(request, "reads", set())
-    request.reads = set()
+    reads, before = set[str](), request.watches
+    request.watches = [reads] if aside else [*before, reads]
     accessed, session.accessed = session.accessed, False
     try:
-        yield request.reads
+        yield reads
     finally:
         if session.accessed:
-            request.reads.add("session")
+            reads.add("session")
         session.accessed |= accessed
-        request.reads = before
+        request.watches = before if aside else [it for it in request.watches if it is not reads]
+
+
+@contextmanager
+def watching(aside: bool = False) -> Iterator[set[str]]:
+    """Note what the block, which is no page, reads of the request, if there is one."""
+    context = current_context() if has_request_context() else None
+    if context is None or not hasattr(context.request, "watches"):
+        yield set() if context is None else {"request.request_class"}
+        return
+    with reading(context, aside) as reads, watch.spying(context):
+        yield reads
 
 
 @dataclass(slots=True)
@@ -56,6 +67,7 @@ class Visit:
     covered: set[str] = field(default_factory=set)  #: Of what was read and is in the key.
     loose: set[str] = field(default_factory=set)  #: Of what functions read that are not in it.
     owner: Any = None
+    hides: bool = False  #: The page may take nothing that hooks left.
     absent: Names = ()  #: Names of what was read and was not there.
     detail: str = ""  #: Why the page is not kept, in full.
     present: str = ""  #: The name of what keeps the page out, if other requests may lack it.
@@ -63,7 +75,7 @@ class Visit:
     @contextmanager
     def aside(self, in_key: bool = True) -> Iterator[None]:
         """Let the page read again what the block reads; not `in_key`, it may not even use it."""
-        with reading(self.context) as reads:
+        with reading(self.context, aside=True) as reads:
             yield
         (self.covered if in_key else self.loose).update(reads)
 
@@ -79,22 +91,18 @@ def computing(context: Any, hide: bool = False) -> Iterator[set[str]]:
         kind = type(getattr(type(request), name, None))
         if name in _CACHES or issubclass(kind, cached_property):
             del vars(request)[name]
-    hide, session = hide and not request.hidden, context._session
+    session = context._session
     modified = session.modified
     if isinstance(session, SecureCookieSession):  # others may not notice each change
         session.modified = False
     with reading(context) as reads:
-        if hide:
-            watch.hide(request)
         try:
-            yield reads
+            with watch.spying(context) if hide else nullcontext():
+                yield reads
         finally:
-            if hide:
-                watch.show(request)
             if session.accessed and session.modified:
                 reads.add("changed session")
             session.modified |= modified
-    request.reads |= reads
 
 
 def compute(page: Any, asked: Visit) -> tuple[Any, Any, str | None, float]:
@@ -108,7 +116,8 @@ def compute(page: Any, asked: Visit) -> tuple[Any, Any, str | None, float]:
         for name in asked.loose:
             if not _found(context, name)[1]:
                 before = before | {name}  # absent: does no harm
-        with computing(context, not (asked.loose <= before and free.isdisjoint(before))) as reads:
+        asked.hides = not (asked.loose <= before and free.isdisjoint(before))
+        with computing(context, asked.hides) as reads:
             value = app.ensure_sync(page.function)(*asked.args, **asked.kwargs)
             response = value = app.make_response(value) if asked.direct else value
     except Exception:
@@ -120,7 +129,7 @@ def compute(page: Any, asked: Visit) -> tuple[Any, Any, str | None, float]:
     if not isinstance(value, Response):
         response = judged(app, value)
     # A log may have left in `g` what it made of them, as a new value or in an object.
-    for name, it in vars(g).items() if request.logged else ():
+    for name, it in watch.attributes(g).items() if request.logged else ():
         reads |= request.logged if request.known.get(name, g) is not it else set()
     read, asked.absent = verdict(asked, reads | (before - free), page.vary_keys)
     refusal, fresh = refused(response, page.vary_names, asked.owner)
@@ -142,6 +151,9 @@ def verdict(asked: Visit, reads: set[str], vary: Names) -> tuple[str | None, Nam
     """
     context, absent, known = asked.context, set(), asked.covered | {"HTTP_HOST", *vary}
     for name in sorted(reads - known):
+        # In the key, or noted in detail; and hooks may not have made it of what they read.
+        if name.startswith(("request.", "g.")) or (name == "g" and not asked.hides):
+            continue
         if name.startswith("cookie ") and "HTTP_COOKIE" in known:
             continue
         personal = name in _PERSONAL | context.request.private or name.startswith("cookie ")
@@ -158,6 +170,35 @@ def verdict(asked: Visit, reads: set[str], vary: Names) -> tuple[str | None, Nam
         advice = "give private_key" if personal else "add it to vary"
         return f"reads {re.sub('[^a-z0-9-]', '?', header)}: {advice}", ()
     return None, tuple(sorted(absent))
+
+
+def unkept(reads: set[str], owned: bool) -> tuple[str, str]:
+    """Return why the result of a function that reads `reads` must not be kept: in short, in full.
+
+    Empty if it may be. If it is `owned` its owner is in the key: what is private may be read.
+    """
+    kinds, shown = set[str](), []
+    for name in sorted(reads - {"g"}):
+        kind, of = name.partition(" ")[0], name.partition(".")[0]
+        private = _PERSONAL | getattr(current_context().request, "private", set())
+        if owned and (kind == "cookie" or of == "g" or name in private):
+            continue
+        known = _ADVICE[kind].partition(":")[0].removeprefix("reads ") if kind in _ADVICE else ""
+        kinds.add(known or {"g": "user", "request": "request"}.get(of, "header"))
+        header = name.removeprefix("HTTP_").lower().replace("_", "-")
+        shown.append(known or (name.removeprefix("request.") if of in ("g", "request") else header))
+    text = ", ".join(dict.fromkeys(shown))
+    return (f"reads {max(kinds)}", f"reads {text}: pass it as an argument") if shown else ("", "")
+
+
+def add_detail(detail: str) -> None:
+    """Add a detail to the Cache-Status of the page that is being made, or of the response."""
+    context, text = current_context(), re.sub(r"[^\w.,:<> -]", "?", detail, flags=re.ASCII)
+    if vars(context.request).get("pages_being_made"):
+        context.request.details += (text,)
+    else:
+        status = ("Cache-Status", f'{context.app.name}; detail="{text}"')
+        after_this_request(lambda response: response.headers.add(*status) or response)
 
 
 _PERSONAL = {"session", "HTTP_COOKIE", "HTTP_AUTHORIZATION", "REMOTE_USER"}

@@ -1,16 +1,21 @@
 """The parts of a watched request: each notes by name what is read from it.
 
 A name is the key of a header in a WSGI environ, REMOTE_ADDR for the client's address, wsgi.input
-for the body, "session", "changed session", "g", "cookie NAME", or "*" for all headers.
+for the body, "session", "changed session", "cookie NAME", or "*" for all headers; while a block is
+spied on also "g" for what hooks left, "g.NAME" for a user in `g`, and "request.NAME".
 """
 
 import functools
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from flask import g
 from werkzeug.datastructures import EnvironHeaders, ImmutableMultiDict
+from werkzeug.local import LocalProxy
+from werkzeug.routing import MapAdapter
 from werkzeug.sansio.request import Request
 from werkzeug.test import create_environ
 from werkzeug.utils import cached_property
@@ -37,6 +42,12 @@ X-Authentik-Username X-Authentik-Email X-Authentik-JWT X-Pomerium-JWT-Assertion 
 """
 #: Headers that say who the visitor is. Requests with one of them go past the cache.
 PRIVATE_HEADERS = tuple(" ".join(line.partition("#")[0] for line in _PRIVATE.splitlines()).split())
+#: Names in `g` that say who the visitor is: of Flask's tutorial, Flask-Login, Flask-WTF,
+#: Flask-HTTPAuth, Flask-JWT-Extended and Flask-Principal.
+USER_NAMES = (
+    *("user", "user_id", "current_user", "_login_user", "csrf_token", "csrf_valid"),
+    *("flask_httpauth_user", "_jwt_extended_jwt", "_jwt_extended_jwt_user", "identity"),
+)
 
 
 def environ_key(header: str) -> str:
@@ -59,7 +70,8 @@ _FREE_CODE = {("flask_login.utils", "_create_identifier")}
 
 def note(request: Any, name: str) -> None:
     """Note that `name` was read, unless to format a log record or by code that does not use it."""
-    if name in request.reads:
+    watches = request.watches
+    if all(name in reads for reads in watches):
         return
     frame: Any = sys._getframe(1)
     while frame is not None:
@@ -68,13 +80,13 @@ def note(request: Any, name: str) -> None:
             return
         if module.partition(".")[0] == "logging":
             if name not in _LOGGED:
-                there = {**vars(g), **(request.hidden or ({}, {}))[1]} if g else {}
-                known = {} if request.logged else there
+                known = attributes(g) if g and not request.logged else {}
                 request.known |= {n: it for n, it in known.items() if type(it) in _PLAIN}
                 request.logged.add(name)
             return
         frame = frame.f_back
-    request.reads.add(name)
+    for reads in watches:
+        reads.add(name)
 
 
 class Environ(tuple[dict[str, Any], Any]):
@@ -127,54 +139,108 @@ for _names, _name in (
         setattr(Cookies, _method, _noting(_method, _name))
 
 
-# `g` -> the request whose hooks left in it what is hidden; it need not be the current one.
-_HIDERS = WeakKeyDictionary[Any, Any]()
+# An object that is spied on -> [by how many blocks, the request, what hooks left there]
+_SPIED = WeakKeyDictionary[Any, list[Any]]()
+# Attributes of a request that tell nothing of it, or whose parts are noted.
+_OWN = {
+    "watches",
+    "logged",
+    "known",
+    "headers",
+    "_address",
+    "shallow",
+    "pages_being_made",
+    "details",
+}
+# Modules that read these attributes for others.
+_INNER = ("flask.ctx", "flask.wrappers", "werkzeug.utils", "werkzeug.wrappers", "werkzeug.sansio")
+_PARTS = {"__dict__", "environ", "url_rule", "json_module"}
 
 
-def hide(request: Any) -> None:
-    """Hide what hooks left in `g` and on the request, until it is read or `show` is called."""
-    here: Any = g._get_current_object()
-    attributes = vars(request)
-    left = {name: attributes.pop(name) for name in attributes.keys() - _fresh(request.__class__)}
-    request.hidden = left, vars(here).copy(), here, here.__class__
-    vars(here).clear()
-    _HIDERS[here] = request
-    # Not by `here.__class__ =`, which would be one more value in `g`.
-    object.__setattr__(here, "__class__", _hiding(here.__class__))
-
-
-def show(request: Any) -> None:
-    """Give back what is hidden; what was set meanwhile stays."""
-    if request.hidden:
-        left, values, here, kind = request.hidden
-        request.hidden = None
-        object.__setattr__(here, "__class__", kind)
-        vars(request).update({**left, **vars(request)})
-        vars(here).update({**values, **vars(here)})
+@contextmanager
+def spying(context: Any) -> Iterator[None]:
+    """Note what the block reads of `g` and the request's own attributes, and the host of URLs."""
+    request, here = context.request, g._get_current_object()
+    spied = [it for it in (request, here, context.url_adapter) if it is not None]
+    for it in spied:
+        if it not in _SPIED:
+            kind = it.__class__
+            _SPIED[it] = [0, request, {*vars(it)} - (_fresh(kind) if it is request else set())]
+            # Not by `it.__class__ =`, which would be one more value in `g`.
+            object.__setattr__(it, "__class__", _spy(kind))
+        _SPIED[it][0] += 1
+    try:
+        yield
+    finally:
+        for it in spied:
+            _SPIED[it][0] -= 1
+            if not _SPIED[it][0]:  # blocks of async functions may end in any order
+                object.__setattr__(it, "__class__", type(it).__base__)
+                del _SPIED[it]
 
 
 @functools.cache
-def _hiding(base: Any) -> Any:
-    """Return the class of a `g` that shows its hidden values when one of them is read."""
+def _spy(kind: Any) -> Any:
+    """Return a subclass of `kind` that notes what is read from its objects."""
 
-    def showing(method: str) -> Any:
+    def tell(self: Any, name: str) -> None:
+        _, request, left = _SPIED[self]
+        if name in left or (name == "__dict__" and left):
+            note(request, "g")
+        if self is request:
+            if name not in _OWN and name in {"__dict__", *attributes(self)}:
+                note(request, f"request.{name}")
+        elif name == "__dict__" or name in request.users:
+            note(request, f"g.{name}")
+
+    def __getattribute__(self: Any, name: str) -> Any:
+        module = sys._getframe(1).f_globals.get("__name__", "")
+        inner = module.startswith(_INNER) and name in _PARTS
+        if (name == "__dict__" or name[:2] != "__") and not inner and not _is_ours(module):
+            tell(self, name)
+        return kind.__getattribute__(self, name)
+
+    def __setattr__(self: Any, name: str, value: Any) -> None:
+        _SPIED[self][2].discard(name)
+        kind.__setattr__(self, name, value)
+
+    def telling(method: str) -> Any:
         def reading(self: Any, *args: Any) -> Any:
-            if not args or args[0] in _HIDERS[self].hidden[1]:
-                note(_HIDERS[self], "g")
-                show(_HIDERS[self])
-            return getattr(base, method)(self, *args)
+            tell(self, args[0] if args else "__dict__")
+            return getattr(kind, method)(self, *args)
 
         return reading
 
-    names = ("__getattr__", "__delattr__", "__contains__", "__iter__", "get", "pop", "setdefault")
-    return type(base.__name__, (base,), {name: showing(name) for name in names})
+    def build(self: Any, *args: Any, **kwargs: Any) -> str:
+        url: str = kind.build(self, *args, **kwargs)
+        if self.script_name != "/" or not url.startswith("/") or url.startswith("//"):
+            note(_SPIED[self][1], "request.host")
+        return url
+
+    if issubclass(kind, MapAdapter):
+        return type(kind.__name__, (kind,), {"build": build})
+    own: dict[str, Any] = {"__getattribute__": __getattribute__, "__setattr__": __setattr__}
+    if not issubclass(kind, Request):
+        names = ("__delattr__", "__contains__", "__iter__", "get", "pop", "setdefault")
+        own |= {name: telling(name) for name in names}
+    return type(kind.__name__, (kind,), own)
+
+
+def _is_ours(module: str) -> bool:
+    return module.startswith(f"{__package__}.")
+
+
+def attributes(it: Any) -> dict[str, Any]:
+    """Return an object's attributes, or those of the current `g`, unnoticed."""
+    it = it._get_current_object() if type(it) is LocalProxy else it
+    return object.__getattribute__(it, "__dict__")  # type: ignore[no-any-return]
 
 
 @functools.cache
 def _fresh(request_class: Any) -> set[str]:
     """Return the names of the attributes that a request has before any hook runs."""
     routed = {"view_args", "url_rule", "routing_exception", "json_module"}
-    return {*vars(request_class(create_environ())), *routed, "hidden", "pages_being_made"}
+    return {*vars(request_class(create_environ())), *routed, "pages_being_made", "details"}
 
 
 def uncached(base: type[Request]) -> dict[str, property]:
