@@ -63,6 +63,8 @@ DIFFERENCES = {
             memoize_classfunc_delete_with_explicit_instance
             memoize_classfunc_delete_with_kwargs_only
             memoize_classmethod_delete memoize_classmethod_delete_with_args""",
+    "A function within a function counts by its code, too": """
+        test_memoize.py memoize_with_source_check_disabled""",
     "A call that does not fit the function is an error on a hit, too": """
         test_memoize.py memoize_arg_kwarg_var_keyword""",
     "`delete_memoized` invalidates a tag: there is no version of a function to read": """
@@ -81,7 +83,8 @@ OF_OUR_BACKENDS = {
     "Our backends keep what they are given, and use no serializer": """
         test_serializer.py default_keeps_the_cachelib_serializer instance_is_used_as_is
             class_is_instantiated serializer_read_from_extension_config
-            configured_serializer_is_used_for_get_and_set""",
+            configured_serializer_is_used_for_get_and_set
+        test_cachelib.py backend_uses_cachelib_serializer""",
 }
 #: Tests of cachelib that fail on purpose, and those that do so with our backends.
 OF_CACHELIB = {
