@@ -19,10 +19,10 @@ from werkzeug.http import parse_cookie
 from werkzeug.utils import cached_property
 
 from . import events, keys, rules, views, watch
-from .entry import Entry, Timeout, seconds
+from .codec import Entry
 from .functions import Function, in_event_loop, sorted_query
 from .leases import PASS
-from .look import Look
+from .look import Look, Timeout, seconds
 
 
 @functools.lru_cache(maxsize=256)  # few, because the URLs in the parts may be long
