@@ -29,12 +29,15 @@ DIFFERENCES = {
         test_init.py init_nullcache""",
     "CACHE_KEY_PREFIX and CACHE_VERSION begin every key": """
         test_basic_app.py init_app_multi_apps""",
-    "The key of a page has more than its path and query, and is hashed as a whole": """
+    "Keys have more in them than the path and the query, and are hashed as a whole": """
         test_hash_method.py default_hash_method_is_sha256 query_string_key_includes_key_prefix
             cached_uses_configured_hash_method decorator_argument_overrides_configured_hash_method
-            hash_method_read_from_extension_config hash_method_resolved_after_decoration
-        test_view.py generate_cache_key_from_different_view make_cache_key_outside_request_context
-            generate_cache_key_from_query_string_repeated_paramaters""",
+            hash_method_read_from_extension_config hash_method_resolved_after_decoration""",
+    "The order of a repeated parameter's values counts": """
+        test_view.py generate_cache_key_from_query_string_repeated_paramaters""",
+    "`make_cache_key` of a page gives the key of the current request's page alone": """
+        test_view.py generate_cache_key_from_different_view
+            make_cache_key_outside_request_context""",
     "Under the key of a page is the finished response": """
         test_view.py cache_key_property""",
     "`make_cache_key` of a page cannot be replaced": """
