@@ -48,7 +48,7 @@ def decorate(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
         place = "direct"
         if view is not wrapper:
             place = views.place(view, wrapper, context.request.method)
-        before: set[str] = getattr(context.request, "watches", [set()])[0]
+        before: set[str] = getattr(context.request, "watches", {}).get(0, set())
         if context._session.accessed:
             before = before | {"session"}
         return rules.Visit(context, before, place == "direct", args, kwargs) if place else None
@@ -102,7 +102,7 @@ class WatchedRequest(Request):
 
     def __init__(self, environ: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         #: The names of what was read, for the whole request and for each block that is watched.
-        self.watches: list[set[str]] = [set()]
+        self.watches: dict[int, set[str]] = {0: set()}
         # What was read for a log, and the plain values in `g` before that.
         self.logged, self.known = set[str](), dict[str, Any]()
         super().__init__(environ, *args, **kwargs)

@@ -32,8 +32,12 @@ _CACHES = {"_parsed_content_type", "_cached_data", "_cached_json"}
 def reading(context: Any, aside: bool = False) -> Iterator[set[str]]:
     """Note what the block reads in a set of its own; `aside` only there, not as the page's."""
     request, session = context.request, context._session
+    if session is None:  # which is being opened
+        session = SecureCookieSession()
     reads, before = set[str](), request.watches
-    request.watches = [reads] if aside else [*before, reads]
+    if aside:
+        request.watches = {}
+    request.watches[id(reads)] = reads
     accessed, session.accessed = session.accessed, False
     try:
         yield reads
@@ -41,7 +45,8 @@ def reading(context: Any, aside: bool = False) -> Iterator[set[str]]:
         if session.accessed:
             reads.add("session")
         session.accessed |= accessed
-        request.watches = before if aside else [it for it in request.watches if it is not reads]
+        del request.watches[id(reads)]
+        request.watches = before
 
 
 @contextmanager
