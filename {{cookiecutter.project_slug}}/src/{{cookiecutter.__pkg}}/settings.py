@@ -15,8 +15,6 @@ from werkzeug.utils import import_string
 
 from .caching import backend
 
-PREFIX = "FLASK_"
-
 
 class SettingsError(ClickException):
     """Settings that cannot be used. Commands show each, with a value that works."""
@@ -38,7 +36,7 @@ class Settings(BaseSettings):
     """The app's settings."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
+        env_prefix="FLASK_",
         env_file=".env",
         env_file_encoding="utf-8",
         case_sensitive=True,
@@ -131,4 +129,4 @@ def _explain(problem: Any) -> str:
     works = field.examples[0] if field.examples else field.default
     secret = any(word in name for word in ("SECRET", "PASSWORD", "URL"))
     given = "" if secret else f" (it is {problem['input']!r})"
-    return f"- {PREFIX}{name}: {problem['msg']}{given}. What works: {works}"
+    return f"- FLASK_{name}: {problem['msg']}{given}. What works: {works}"
