@@ -8,17 +8,26 @@ import functools
 import hashlib
 import hmac
 import logging
+import math
 import pickle
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import events
-from .entry import Entry
 
 logger = logging.getLogger(__name__)
 
 _SIZE = 32  # bytes of a signature
 _signature = functools.partial(hashlib.blake2b, digest_size=_SIZE)  # takes a key (RFC 7693)
+
+
+class Entry(NamedTuple):
+    """A stored value with its times, in seconds since the epoch, and the tokens of its tags."""
+
+    value: Any
+    created: float
+    expires: float = math.inf  #: When it stops being fresh; infinity for never.
+    tokens: tuple[tuple[str, str], ...] = ()  #: Each tag's key and token, from before computing.
 
 
 class Codec:

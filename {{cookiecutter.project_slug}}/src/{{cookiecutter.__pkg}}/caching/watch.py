@@ -70,7 +70,7 @@ _FREE_CODE = {("flask_login.utils", "_create_identifier")}
 
 def note(request: Any, name: str) -> None:
     """Note that `name` was read, unless to format a log record or by code that does not use it."""
-    watches = request.watches
+    watches = tuple(request.watches.values())
     if all(name in reads for reads in watches):
         return
     frame: Any = sys._getframe(1)
