@@ -128,7 +128,10 @@ class Function:
     @functools.cached_property
     def signature(self) -> inspect.Signature:
         """The function's parameters, even with annotations that only type checkers know."""
-        return inspect.Signature(utils.get_function_parameters(self.base))
+        try:
+            return inspect.Signature(utils.get_function_parameters(self.base))
+        except ValueError:  # a built-in function without one
+            return inspect.signature(lambda *args, **kwargs: None)
 
     @functools.cached_property
     def is_method(self) -> bool:
