@@ -1,8 +1,10 @@
 """A function's result depends on its arguments, not on the request or a user in `g`."""
 
+import asyncio
 import io
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from typing import Any
@@ -20,9 +22,12 @@ from flask import (
     url_for,
 )
 from flask_login import LoginManager, UserMixin, current_user
+from sqlalchemy import select
 
 from shop.caching import events
 from shop.caching.cache import Cache
+from shop.models import Post, db, fill
+from shop.models import bp as database
 from tests.engine import inside
 from tests.engine.fixtures import Clock
 
@@ -447,3 +452,110 @@ def test_what_tells_nothing_of_the_visitor_may_be_read(site: Site, read: Read) -
     answers = [site.ask(who, root="") for who in "ab"]
     assert answers[0].json["value"] == answers[1].json["value"]
     assert "Cache-Status" not in answers[0].headers
+
+
+shared = Cache()  # of this module, whose classes can be pickled
+
+
+@dataclass
+class Item:
+    """A thing to sell."""
+
+    name: str
+    count: int = 1
+
+
+class Shop:
+    """A class with memoized methods."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+
+    @shared.memoize()
+    def price(self, item: Item) -> list[float]:
+        return [next(numbers), self.rate * item.count]
+
+    @classmethod
+    @shared.memoize()
+    def name(cls) -> list[Any]:
+        return [next(numbers), cls.__name__]
+
+
+@shared.memoize(tags=["posts"])
+def titles(limit: int) -> list[Any]:
+    return [next(numbers), *db.session.scalars(select(Post.title).limit(limit))]
+
+
+@shared.cached(key_prefix="site name")
+def site_name() -> list[Any]:
+    return [next(numbers), current_app.config["CACHE_KEY_PREFIX"], url_for("plain", who="all")]
+
+
+@shared.memoize()
+def letter(name: str) -> list[Any]:
+    template = "{% if name %}Dear {{ name }},{% endif %} {{ url_for('plain', who='x') }}"
+    return [next(numbers), render_template_string(template, name=name)]
+
+
+@shared.cached()
+def logged() -> int:
+    logging_of(lambda: (request.url, request.remote_addr, current_user.get_id()))()
+    return next(numbers)
+
+
+@shared.memoize()
+def double(n: int) -> list[Any]:
+    return [next(numbers), n + n]
+
+
+@shared.memoize()
+def quadruple(n: int) -> list[Any]:
+    return [next(numbers), double(n)[1] + double(n)[1], connection()]
+
+
+@shared.memoize()
+def parts(*names: str, **more: Any) -> Iterator[Any]:
+    yield from [next(numbers), *names, *sorted(more)]
+
+
+@shared.memoize()
+async def fetched(n: int) -> list[Any]:
+    await asyncio.sleep(0)
+    return [next(numbers), n]
+
+
+def computed() -> list[Any]:
+    tags = ["posts", "users"]
+    return shared.get_or_set("computed", lambda: [next(numbers), titles(3)], tags=tags)  # type: ignore[no-any-return]
+
+
+ORDINARY: list[Read] = [
+    lambda: titles(3),
+    site_name,
+    lambda: letter("Ada"),
+    lambda: (current_user.is_authenticated, logged()),
+    lambda: quadruple(2),
+    lambda: Shop(1.5).price(Item("pen", 3)),
+    Shop.name,
+    lambda: parts("b", "a", colors={"red", "blue"}),
+    lambda: fetched(2),
+    computed,
+    lambda: double(int(session["user"] == "a")),
+    lambda: letter(name=current_user.id and "Grace"),
+]
+
+
+def test_ordinary_functions_of_an_app_with_logins_are_hits(
+    bare: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bare, "async_to_sync", lambda f: lambda *a, **k: asyncio.run(f(*a, **k)))
+    bare.register_blueprint(database)
+    site = Site(bare, shared)
+    shared.init_app(bare)
+    with bare.app_context():
+        fill()
+    for function in ORDINARY:
+        site.app.extensions |= {"call": function, "read": str}
+        answers = [site.ask("a", root="") for _ in range(2)]
+        assert answers[0].json["value"] == answers[1].json["value"]
+        assert "Cache-Status" not in answers[1].headers
