@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from shop.caching import failsafe, leases, look
+from shop.caching import events, failsafe, leases, look
 from shop.caching.cache import Cache
 from shop.caching.codec import Codec
 from shop.caching.leases import Adapter, Computations
@@ -139,6 +139,14 @@ def local_leases(cache: Cache) -> Any:
     """Return the leases that `guarded` added to the backend."""
     adapter: Any = cache.cache.backend.backend
     return adapter._leases
+
+
+# Functions.
+
+
+def forget_warnings(patch: pytest.MonkeyPatch) -> None:
+    """Let the cache log again what it logs once for each function."""
+    patch.setattr(events, "_warned", set())
 
 
 # Single backends.

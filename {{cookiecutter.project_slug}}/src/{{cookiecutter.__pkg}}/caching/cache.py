@@ -13,10 +13,9 @@ from flask import Flask
 from flask_caching.backends import NullCache
 
 from . import events, functions, keys, leases, pages, watch
-from .codec import Codec
-from .entry import Entry, Seconds, Timeout, seconds
+from .codec import Codec, Entry
 from .failsafe import FailSafe
-from .look import SPARE, TOKEN_SPARE, Engine, Look
+from .look import SPARE, TOKEN_SPARE, Engine, Look, Seconds, Timeout, seconds
 
 if TYPE_CHECKING:
     from flask_caching import P, R, _CachedFunction, _MemoizedFunction

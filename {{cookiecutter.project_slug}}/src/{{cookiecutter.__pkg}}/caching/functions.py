@@ -12,8 +12,8 @@ from flask import Request, current_app, has_request_context, request
 from flask_caching import signals, utils
 
 from . import events, keys, rules
-from .entry import Entry, Timeout, seconds
-from .look import Engine, Look, Outdated
+from .codec import Entry
+from .look import Engine, Look, Outdated, Timeout, seconds
 
 logger = logging.getLogger(__name__)
 
@@ -223,6 +223,8 @@ def _computing(
     if reason:
         events.warn_once(_UNKEPT, look.name, reason)
         rules.add_detail(f"{look.name} {reason}")
+    if not short:
+        rules.warn_of_session(look.name, value)
     look.store(value, short or ("response_filter" if keep and not keep(value) else None))
 
 

@@ -6,7 +6,7 @@ import io
 import pickle
 import secrets
 from collections.abc import Callable, Iterable
-from types import CodeType, FunctionType, ModuleType
+from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 
@@ -64,22 +64,29 @@ def tag_key(tag: str) -> str:
 class _Pickler(pickle.Pickler):
     def persistent_id(self, value: Any) -> Any:
         """Return a set's members in one order, or a `__caching_id__()`; None for all else."""
+        if not self.fast and type(value) in (str, bytes):  # a number has no place in the memo
+            return int.from_bytes(hashlib.blake2s(_dumped(value)).digest())
         if type(value) in (set, frozenset):
-            return type(value), sorted(_dumped(one, _Pickler) for one in value)
+            try:
+                return type(value), sorted(map(_dumped, value))
+            except (ValueError, RecursionError):
+                if self.fast:
+                    raise
+                return None  # a set in a circle: in the order it has
         own = getattr(type(value), "__caching_id__", None)
         return None if own is None else (name_of(type(value)), str(own(value)))
 
 
-def pickled(value: Any, name: str = "", kind: Any = _Pickler) -> bytes:
+def pickled(value: Any, name: str = "") -> bytes:
     """Return a pickle of `value` that depends on its contents alone.
 
     Raises UnpicklableError, which names `name`, if it cannot be pickled.
     """
     try:
         try:
-            return _dumped(value, kind)
+            return _dumped(value)
         except (ValueError, RecursionError):  # it may contain itself
-            return _dumped(value, _in_circles(kind), fast=False)
+            return _dumped(value, fast=False)
     except Exception as error:
         raise UnpicklableError(
             f"{name} cannot be cached for these arguments, one of which cannot be pickled: {error}."
@@ -87,35 +94,17 @@ def pickled(value: Any, name: str = "", kind: Any = _Pickler) -> bytes:
         ) from error
 
 
-def _dumped(value: Any, kind: Any, fast: bool = True) -> bytes:
+def _dumped(value: Any, kind: type[_Pickler] = _Pickler, fast: bool = True) -> bytes:
     pickler = kind(buffer := io.BytesIO(), pickle.HIGHEST_PROTOCOL)
     pickler.fast = fast  # no memo, by which one string twice differs from two equal strings
     pickler.dump(value)
     return buffer.getvalue()
 
 
-@functools.cache
-def _in_circles(kind: Any) -> Any:
-    """Return a pickler for values that contain themselves, which takes a memo."""
-
-    class Pickler(kind):  # type: ignore[misc]
-        def persistent_id(self, value: Any) -> Any:
-            if type(value) in (str, bytes):  # a number has no place in the memo
-                return int.from_bytes(hashlib.blake2s(_dumped(value, kind)).digest())
-            try:
-                return super().persistent_id(value)
-            except (ValueError, RecursionError):  # a set in a circle: in the order it has
-                return None
-
-    return Pickler
-
-
 class _Identifier(_Pickler):
     """Tells functions, classes and modules apart, where a name is not enough by their code."""
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.seen: list[Any] = []
+    seen: tuple[Any, ...] = ()  # named already
 
     def persistent_id(self, value: Any) -> Any:
         """Return what tells such a value apart; None for all else."""
@@ -131,14 +120,13 @@ class _Identifier(_Pickler):
             return super().persistent_id(value)
         if is_named(value):
             return name_of(value)
-        cells = [_content(cell) for cell in value.__closure__ or ()]
-        more = value.__code__, value.__defaults__, value.__kwdefaults__
-        return self._once(value, name_of(value), *more, cells)
+        more = value.__code__, value.__defaults__, value.__kwdefaults__, _around(value)
+        return self._once(value, name_of(value), *more)
 
     def _once(self, value: Any, name: str, *more: Any) -> Any:
         if any(value is one for one in self.seen):
             return name
-        self.seen.append(value)
+        self.seen += (value,)
         return name, *more
 
 
@@ -148,11 +136,10 @@ def is_named(function: Any) -> bool:
     return not code or ("<" not in code.co_qualname and code.co_qualname == function.__qualname__)
 
 
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # it is filled later
-        return "empty"
+def _around(function: Any) -> list[Any]:
+    """Return the variables in a function's closure; one may be filled later."""
+    cells = function.__closure__ or ()
+    return ["empty" if cell == CellType() else cell.cell_contents for cell in cells]
 
 
 def identity(function: Any) -> tuple[str, str]:
@@ -164,9 +151,9 @@ def identity(function: Any) -> tuple[str, str]:
     if is_named(function):
         return "", ""
     code, parts, unclear = function.__code__, list[Any](), list[str]()
-    for variable, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+    for variable, content in zip(code.co_freevars, _around(function), strict=True):
         try:
-            parts.append(_dumped(_content(cell), _Identifier))
+            parts.append(_dumped(content, _Identifier))
         except Exception as error:
             parts.append(secrets.token_hex())
             unclear.append(f"{variable} ({error})")

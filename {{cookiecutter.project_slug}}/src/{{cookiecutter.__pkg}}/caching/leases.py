@@ -168,6 +168,18 @@ class Adapter:
             self._leases.delete(key)
             return bool(self.backend.set(key, value, timeout))
 
+    def add(self, key: str, value: Any, timeout: int) -> bool:
+        """Store `value` unless `key` has one, and end the lease on it; True if it was stored."""
+        with self._leases.lock:
+            added = bool(self.backend.add(key, value, timeout))
+            return added and (self._leases.delete(key) or True)
+
+    def inc(self, key: str, delta: int) -> int | None:
+        """Add `delta` to the integer under `key`, and end the lease on it; return the sum."""
+        with self._leases.lock:
+            self._leases.delete(key)
+            return self.backend.inc(key, delta)  # type: ignore[no-any-return]
+
     def set_many(self, mapping: Mapping[str, Any], timeout: int) -> list[str]:
         """Store values as `set` does; return the keys that were stored."""
         return [key for key, value in mapping.items() if self.set(key, value, timeout)]

@@ -19,10 +19,10 @@ from werkzeug.http import parse_cookie
 from werkzeug.utils import cached_property
 
 from . import events, keys, rules, views, watch
-from .entry import Entry, Timeout, seconds
+from .codec import Entry
 from .functions import Function, in_event_loop, sorted_query
 from .leases import PASS
-from .look import Look
+from .look import Look, Timeout, seconds
 
 
 @functools.lru_cache(maxsize=256)  # few, because the URLs in the parts may be long
@@ -48,7 +48,7 @@ def decorate(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
         place = "direct"
         if view is not wrapper:
             place = views.place(view, wrapper, context.request.method)
-        before: set[str] = getattr(context.request, "watches", [set()])[0]
+        before: set[str] = getattr(context.request, "watches", {}).get(0, set())
         if context._session.accessed:
             before = before | {"session"}
         return rules.Visit(context, before, place == "direct", args, kwargs) if place else None
@@ -102,7 +102,7 @@ class WatchedRequest(Request):
 
     def __init__(self, environ: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         #: The names of what was read, for the whole request and for each block that is watched.
-        self.watches: list[set[str]] = [set()]
+        self.watches: dict[int, set[str]] = {0: set()}
         # What was read for a log, and the plain values in `g` before that.
         self.logged, self.known = set[str](), dict[str, Any]()
         super().__init__(environ, *args, **kwargs)

@@ -17,7 +17,7 @@ from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from werkzeug.http import parse_cookie, parse_date, parse_list_header
 from werkzeug.utils import cached_property
 
-from . import watch
+from . import events, watch
 
 Names = tuple[str, ...]
 # Flask 3.2 has one context, which 3.1 calls `request_ctx` during a request. They hold the session,
@@ -32,8 +32,12 @@ _CACHES = {"_parsed_content_type", "_cached_data", "_cached_json"}
 def reading(context: Any, aside: bool = False) -> Iterator[set[str]]:
     """Note what the block reads in a set of its own; `aside` only there, not as the page's."""
     request, session = context.request, context._session
+    if session is None:  # which is being opened
+        session = SecureCookieSession()
     reads, before = set[str](), request.watches
-    request.watches = [reads] if aside else [*before, reads]
+    if aside:
+        request.watches = {}
+    request.watches[id(reads)] = reads
     accessed, session.accessed = session.accessed, False
     try:
         yield reads
@@ -41,7 +45,8 @@ def reading(context: Any, aside: bool = False) -> Iterator[set[str]]:
         if session.accessed:
             reads.add("session")
         session.accessed |= accessed
-        request.watches = before if aside else [it for it in request.watches if it is not reads]
+        del request.watches[id(reads)]
+        request.watches = before
 
 
 @contextmanager
@@ -300,6 +305,7 @@ def kept(asked: Visit, value: Any, vary: Names) -> tuple[Any, str | None]:
         return (body, value.status_code, tuple(value.headers), absent), None
     if hasattr(value[0] if isinstance(value, tuple) and value else value, "__next__"):
         return None, "streamed"
+    warn_of_session(asked.context.request.endpoint, value)
     try:
         size = len(pickle.dumps(value))
     except Exception:
@@ -324,3 +330,20 @@ def label(reason: str) -> str:
 
 
 _LABELS = {advice.partition(":")[0] for advice in _ADVICE.values()}
+
+
+def warn_of_session(name: str, value: Any) -> None:
+    """Warn once if a value of the function or page called `name` holds objects of SQLAlchemy's."""
+    left = [value]
+    for _ in range(200):  # enough to meet one
+        one = left.pop() if left else None
+        if "_sa_instance_state" in getattr(one, "__dict__", ()):
+            events.warn_once(_OF_SESSION, name)
+        elif isinstance(one, (dict, list, tuple, set)):
+            left += one.values() if isinstance(one, dict) else one
+
+
+_OF_SESSION = (
+    "%s keeps objects of a database session, which fail when it is closed and an attribute is "
+    "missing. Return plain values instead, such as dicts."
+)

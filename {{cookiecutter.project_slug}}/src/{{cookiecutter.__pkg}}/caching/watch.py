@@ -70,7 +70,7 @@ _FREE_CODE = {("flask_login.utils", "_create_identifier")}
 
 def note(request: Any, name: str) -> None:
     """Note that `name` was read, unless to format a log record or by code that does not use it."""
-    watches = request.watches
+    watches = tuple(request.watches.values())
     if all(name in reads for reads in watches):
         return
     frame: Any = sys._getframe(1)
@@ -154,6 +154,7 @@ _OWN = {
 }
 # Modules that read these attributes for others.
 _INNER = ("flask.ctx", "flask.wrappers", "werkzeug.utils", "werkzeug.wrappers", "werkzeug.sansio")
+_OURS = {f"{__package__}.{module}" for module in ("pages", "rules", "watch")}
 _PARTS = {"__dict__", "environ", "url_rule", "json_module"}
 
 
@@ -188,7 +189,8 @@ def _spy(kind: Any) -> Any:
         if name in left or (name == "__dict__" and left):
             note(request, "g")
         if self is request:
-            if name not in _OWN and name in {"__dict__", *attributes(self)}:
+            made = isinstance(getattr(kind, name, None), cached_property)
+            if name not in _OWN and (made or name in {"__dict__", *attributes(self)}):
                 note(request, f"request.{name}")
         elif name == "__dict__" or name in request.users:
             note(request, f"g.{name}")
@@ -196,7 +198,7 @@ def _spy(kind: Any) -> Any:
     def __getattribute__(self: Any, name: str) -> Any:
         module = sys._getframe(1).f_globals.get("__name__", "")
         inner = module.startswith(_INNER) and name in _PARTS
-        if (name == "__dict__" or name[:2] != "__") and not inner and not _is_ours(module):
+        if (name == "__dict__" or name[:2] != "__") and not inner and module not in _OURS:
             tell(self, name)
         return kind.__getattribute__(self, name)
 
@@ -224,10 +226,6 @@ def _spy(kind: Any) -> Any:
         names = ("__delattr__", "__contains__", "__iter__", "get", "pop", "setdefault")
         own |= {name: telling(name) for name in names}
     return type(kind.__name__, (kind,), own)
-
-
-def _is_ours(module: str) -> bool:
-    return module.startswith(f"{__package__}.")
 
 
 def attributes(it: Any) -> dict[str, Any]:
