@@ -73,17 +73,17 @@ class Model:
     def add(self, key: str, value: Any, timeout: Any = None) -> bool:
         return not self.has(key) and self.set(key, value, timeout)
 
-    def inc(self, key: str, delta: int = 1) -> int | None:
+    def inc(self, key: str, delta: int = 1) -> int:
         item = self.live(key) or Item(0, self.expiry(None))
         if type(item.value) is not int:
-            return None
-        total = item.value + delta
-        if not all(-(2**63) <= number < 2**63 for number in (delta, total)):
-            return None
+            raise TypeError
+        total: int = item.value + delta
+        if not -(2**63) <= total < 2**63:
+            raise OverflowError
         self.put(key, replace(item, value=total))
         return total
 
-    def dec(self, key: str, delta: int = 1) -> int | None:
+    def dec(self, key: str, delta: int = 1) -> int:
         return self.inc(key, -delta)
 
     def delete_many(self, *keys: str) -> list[str]:
@@ -181,7 +181,7 @@ def outcome(workers: Any, by: int, name: str, args: Any, how: Any = None) -> str
     try:
         return repr(getattr(workers[by], name)(*args, **how or {}))
     except Exception as error:
-        return f"raised {error!r}"
+        return f"raised {type(error).__name__}"
 
 
 def in_a_thread(call: Callable[[], Any]) -> str:
