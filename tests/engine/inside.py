@@ -103,6 +103,16 @@ def running(cache: Cache) -> dict[str, Any]:
     return dict(cache.computations._running)
 
 
+def waiting(cache: Cache) -> dict[Any, Any]:
+    """Return the look-ups of `cache` that wait for others' computations."""
+    return dict(cache.computations.waiting)
+
+
+def circle_after(patch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Set after how long a wait for another process is taken for a circle."""
+    patch.setattr(leases, "CIRCLE", seconds)
+
+
 def on_wait(patch: pytest.MonkeyPatch, tell: Callable[[], object]) -> None:
     """Call `tell` whenever a caller begins to wait for another one's computation."""
     wait = Computations.wait
