@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from shop.caching import events, failsafe, leases, look
+from shop.caching import advice, failsafe, leases, look
 from shop.caching.cache import Cache
 from shop.caching.codec import Codec
 from shop.caching.leases import Adapter, Computations
@@ -145,7 +145,7 @@ def local_leases(cache: Cache) -> Any:
 
 def forget_warnings(patch: pytest.MonkeyPatch) -> None:
     """Let the cache log again what it logs once for each function."""
-    patch.setattr(events, "_warned", set())
+    patch.setattr(advice, "_warned", set())
 
 
 # Single backends.
