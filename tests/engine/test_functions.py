@@ -559,3 +559,40 @@ def test_ordinary_functions_of_an_app_with_logins_are_hits(
         answers = [site.ask("a", root="") for _ in range(2)]
         assert answers[0].json["value"] == answers[1].json["value"]
         assert "Cache-Status" not in answers[1].headers
+
+
+# What is kept.
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda post: post, True),
+        (lambda post: [post], True),
+        (lambda post: {"newest": post}, True),
+        (lambda post: {"posts": [{"post": post}]}, True),
+        (lambda post: (1, {post}), True),
+        (lambda post: db.session.execute(select(Post, Post.title)).all(), True),
+        (lambda post: Post(title="not stored"), True),
+        (lambda post: post.title, False),
+        (lambda post: [{"title": post.title}], False),
+        (lambda post: db.session.execute(select(Post.id, Post.title)).all(), False),
+    ],
+)
+def test_a_line_warns_of_objects_of_a_database_session(
+    site: Site, caplog: Any, way: str, make: Any, told: bool
+) -> None:
+    site.app.register_blueprint(database)
+
+    def newest() -> Any:
+        return make(db.session.scalars(select(Post)).first())
+
+    site.let(newest, way)
+    with site.app.app_context():
+        fill()
+        for _ in range(3):
+            site.app.extensions["call"]()
+            site.cache.clear()
+    lines = [text for text in caplog.messages if "objects of a database session" in text]
+    assert [".<locals>.newest keeps " in text for text in lines] == [True] * told

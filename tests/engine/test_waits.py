@@ -40,26 +40,24 @@ def in_threads(app: Flask, *calls: Callable[[], Any]) -> list[Any]:
 class Ring:
     """Functions under the cache, each of which calls the next one while it is computed."""
 
-    def __init__(self, caches: list[Cache], options: dict[str, Any] | None = None) -> None:
-        self.begun = threading.Barrier(len(caches))
-        self.first = [True] * len(caches)
-        self.caches = caches
+    def __init__(self, caches: list[Cache]) -> None:
+        self.caches, self.begun = caches, threading.Barrier(len(caches))
 
-    def call(self, at: int, depth: int = 2) -> Any:
-        """Return what the function at a place gives; the last calls return."""
-        return self.caches[at].get_or_set(f"ring {at}", lambda: self.compute(at, depth))
+    def call(self, me: int, at: int, depth: int = 2) -> Any:
+        """Return what one caller gets of the function at a place; the last calls return."""
 
-    def compute(self, at: int, depth: int) -> list[Any]:
-        if self.first[at]:  # until each is being computed
-            self.first[at] = False
-            self.begun.wait(SOON)
-        next_one = (at + 1) % len(self.caches)
-        return [at, self.call(next_one, depth - 1) if depth else None]
+        def compute() -> list[Any]:
+            if depth == 2:  # go on when all are being computed
+                self.begun.wait(SOON)
+            return [at, self.call(me, (at + 1) % len(self.caches), depth - 1) if depth else None]
+
+        return self.caches[me].get_or_set(f"ring {at}", compute)
 
     def run(self, app: Flask) -> None:
-        """Call all functions at once."""
-        calls = [functools.partial(self.call, at) for at in range(len(self.caches))]
-        assert [result[0] for result in in_threads(app, *calls)] == [*range(len(self.caches))]
+        """Let each caller call a function, all at once."""
+        each = range(len(self.caches))
+        results = in_threads(app, *(functools.partial(self.call, at, at) for at in each))
+        assert [result[0] for result in results] == [*each]
         assert not any(inside.running(cache) or inside.waiting(cache) for cache in self.caches)
 
 
