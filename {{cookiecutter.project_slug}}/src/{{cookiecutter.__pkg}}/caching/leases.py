@@ -177,8 +177,10 @@ class Adapter:
     def inc(self, key: str, delta: int) -> int | None:
         """Add `delta` to the integer under `key`, and end the lease on it; return the sum."""
         with self._leases.lock:
-            self._leases.delete(key)
-            return self.backend.inc(key, delta)  # type: ignore[no-any-return]
+            total: int | None = self.backend.inc(key, delta)
+            if total is not None:
+                self._leases.delete(key)
+            return total
 
     def set_many(self, mapping: Mapping[str, Any], timeout: int) -> list[str]:
         """Store values as `set` does; return the keys that were stored."""
