@@ -350,6 +350,36 @@ def test_what_the_key_is_made_of_may_be_read(site: Site, options: Any, read: Rea
     assert len({site.ask("a").json["value"][0] for _ in range(2)}) == 2
 
 
+@pytest.mark.parametrize(
+    ("options", "read"),
+    [
+        ({"private_key": lambda: session["user"]}, lambda: session["user"]),
+        ({"private_key": lambda: current_user.get_id()}, lambda: current_user.id),
+        ({"private_key": lambda: g.user}, lambda: g.user),
+        ({"key_prefix": lambda: session["user"]}, lambda: session["user"]),
+        ({"key_prefix": lambda: request.args["q"]}, lambda: request.args["q"]),
+        ({"key_prefix": "of/%s"}, lambda: request.path[-1]),
+        ({"query_string": True}, lambda: request.args["q"]),
+        (
+            {"make_cache_key": lambda: request.headers["X-Tenant"]},
+            lambda: request.headers["X-Tenant"],
+        ),
+        ({"unless": lambda: request.cookies["own"] == "b"}, lambda: request.cookies["own"]),
+    ],
+)
+@pytest.mark.parametrize("way", WAYS)
+def test_what_an_inner_function_has_in_its_key_counts_for_outer_ones(
+    site: Site, options: Any, read: Read, way: str
+) -> None:
+    site.let(read, **options)
+    inner = site.app.extensions["call"]
+    site.let(lambda: [inner()], way)
+    site.app.extensions["read"] = str
+    for view in ("plain", "page"):
+        for who in "aabab":
+            assert site.ask(who, view).json["value"] == [who]
+
+
 # What anybody may read.
 
 
