@@ -380,6 +380,17 @@ def test_what_an_inner_function_has_in_its_key_counts_for_outer_ones(
             assert site.ask(who, view).json["value"] == [who]
 
 
+def test_what_an_inner_function_has_in_its_key_counts_for_pages(site: Site, clock: Clock) -> None:
+    read = reading("request.headers['X-Tenant']")
+    site.let(read, make_cache_key=read)
+    site.app.extensions["read"] = str
+    client = site.app.test_client()
+    for who in "aabab":
+        clock.forward(10)  # for so long the cache remembers that the page was not kept
+        answer: Any = client.get("/page/one?q=one", headers={"X-Tenant": who})
+        assert answer.json["value"] == who
+
+
 # What anybody may read.
 
 
@@ -428,6 +439,18 @@ def test_what_tells_nothing_of_the_visitor_may_be_read(site: Site, read: Read) -
     answers = [site.ask(who, root="") for who in "ab"]
     assert answers[0].json["value"] == answers[1].json["value"]
     assert "Cache-Status" not in answers[0].headers
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", ["path", "x-tenant", "g.user", "session"])
+def test_a_function_that_a_log_formatter_calls_is_watched(site: Site, way: str, name: str) -> None:
+    for read in reads_of(name):
+        site.let(read, way)
+        call = site.app.extensions["call"]
+        site.app.extensions |= {"call": lambda call=call: [logging_of(call)(), call()]}
+        for who in "ab":
+            answer = site.ask(who).json
+            assert answer["value"] == [None, answer["own"]]
 
 
 shared = Cache()  # of this module, whose classes can be pickled
