@@ -21,6 +21,7 @@ from flask import (
     session,
     url_for,
 )
+from flask_babel import Babel, format_decimal, get_locale
 from flask_login import LoginManager, UserMixin, current_user
 from sqlalchemy import select
 
@@ -256,6 +257,14 @@ def test_a_setting_names_the_users_in_g(bare: Flask, names: Any) -> None:
         first, second, other = (site.ask(who).json["value"] for who in "aab")
         assert (first == second == other) == kept
         assert kept or (first[1], other[1]) == ("a", "b")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_language_of_flask_babel_is_the_visitors(site: Site, way: str) -> None:
+    Babel(site.app, locale_selector=lambda: {"a": "de", "b": "en"}[request.args["q"]])
+    site.let(lambda: [str(get_locale()), format_decimal(1.5)], way)
+    for view in VIEWS:
+        assert [site.ask(who, view).json["value"] for who in "ab"] == [["de", "1,5"], ["en", "1.5"]]
 
 
 # What the key covers.

@@ -168,6 +168,21 @@ def test_functions_that_differ_share_no_result(cache: Cache, kind: str) -> None:
     assert [getattr(cache, kind)()(function)() for function in functions()] == results
 
 
+def registered() -> list[Call]:
+    """Return functions of one name, as decorators that register them leave them in a module."""
+    text = "def _():\n    return {!r}\n"
+    spaces: list[dict[str, Any]] = [{"__name__": __name__} for _ in "abc"]
+    for name, space in zip("abc", spaces, strict=True):
+        exec(text.format(name), space)
+    return [space["_"] for space in spaces]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_functions_of_one_name_are_told_apart(cache: Cache, kind: str) -> None:
+    kept = [getattr(cache, kind)()(function) for function in registered()]
+    assert [[one() for one in kept] for _ in range(2)] == [["a", "b", "c"]] * 2
+
+
 def test_keys_are_the_same_in_another_process() -> None:
     command = (
         "from tests.engine import test_keys as t; print(t.json.dumps([*map(t.keys, t.KINDS)]))"
