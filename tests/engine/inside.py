@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from shop.caching import advice, failsafe, leases, look
+from shop.caching import advice, failsafe, keys, leases, look
 from shop.caching.cache import Cache
 from shop.caching.codec import Codec
 from shop.caching.leases import Adapter, Computations
@@ -152,6 +152,11 @@ def local_leases(cache: Cache) -> Any:
 
 
 # Functions.
+
+
+def forget_functions(patch: pytest.MonkeyPatch) -> None:
+    """Forget which functions were decorated, as another process would."""
+    patch.setattr(keys, "_first", {})
 
 
 def forget_warnings(patch: pytest.MonkeyPatch) -> None:

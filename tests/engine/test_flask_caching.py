@@ -26,6 +26,7 @@ from flask_caching import make_template_fragment_key, signals
 from flask_caching.backends import FileSystemCache, NullCache, SimpleCache
 
 from shop.caching.cache import Cache
+from tests.engine import inside
 from tests.engine.fixtures import Clock
 from tests.engine.inside import backend_of
 
@@ -229,7 +230,7 @@ def test_keys_are_made_with_the_hash_method_of_choice(bare: Flask, method: Any) 
 @pytest.mark.parametrize(("option", "setting"), [(None, True), (True, False), (False, True)])
 @pytest.mark.parametrize("method", ["cached", "memoize"])
 def test_source_check_makes_the_source_count(
-    bare: Flask, option: Any, setting: bool, method: str
+    bare: Flask, option: Any, setting: bool, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = Cache(bare, config={"CACHE_SOURCE_CHECK": setting})
     decorate: Any = getattr(cache, method)(source_check=option)
@@ -242,6 +243,7 @@ def test_source_check_makes_the_source_count(
     with bare.app_context():
         first = decorate(fresh)()
         assert decorate(fresh)() == first
+        inside.forget_functions(monkeypatch)
         assert (decorate(edited)() == first) == (option is False)
 
 
