@@ -24,6 +24,7 @@ proof: .venv/installed ## Run what takes too long for every day
 	@$(BIN)/python -m tests.servers
 	$(BIN)/pytest -n 2 -q -m proof
 	$(BIN)/python -m tests.rules
+	$(BIN)/python -m tests.stock_suites
 	TEST_KEYS=1_000_000 $(BIN)/pytest -q tests/engine/memory --backend=memory
 	TEST_EXAMPLES=3000 $(BIN)/pytest -q tests/engine/test_cached_equals_uncached.py --backend=memory
 

@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from shop.caching import failsafe, leases, look
+from shop.caching import advice, failsafe, leases, look
 from shop.caching.cache import Cache
 from shop.caching.codec import Codec
 from shop.caching.leases import Adapter, Computations
@@ -60,6 +61,11 @@ def backend_of(cache: Cache) -> Any:
     while hasattr(backend, "backend"):
         backend = backend.backend
     return backend
+
+
+def is_shared(cache: Cache) -> bool:
+    """Return whether other processes see the entries."""
+    return bool(backend_of(cache).shared)
 
 
 def is_open(cache: Cache) -> bool:
@@ -114,6 +120,11 @@ def on_wait(patch: pytest.MonkeyPatch, tell: Callable[[], object]) -> None:
     patch.setattr(Computations, "wait", told)
 
 
+def wait_for_at_most(patch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Set the longest wait of a caller for another one's computation."""
+    patch.setattr(leases, "WAIT", seconds)
+
+
 def take_over(cache: Cache, key: str, lease: str) -> None:
     """Replace a lease by another one about the same data."""
     assert cache.cache.replace(key, lease, leases.new(lease), leases.LEASE)
@@ -129,7 +140,24 @@ def local_leases(cache: Cache) -> Any:
     return cache.cache.backend._leases
 
 
+# Functions.
+
+
+def forget_warnings(patch: pytest.MonkeyPatch) -> None:
+    """Let the cache log again what it logs once for each function."""
+    patch.setattr(advice, "_warned", set())
+
+
 # Single backends.
+
+
+def tell_time_by(patch: pytest.MonkeyPatch, clock: Callable[[], float]) -> None:
+    """Make the backends of this process take `clock` for the time of day."""
+    for module in filter(None, map(sys.modules.get, ("shop.caching.backend", "shop.caching.lru"))):
+        if hasattr(module, "time"):
+            patch.setattr(
+                module, "time", SimpleNamespace(**vars(time) | {"time": clock, "monotonic": clock})
+            )
 
 
 def entries(cache: Cache) -> Any:

@@ -226,6 +226,20 @@ def test_inc_does_not_touch_what_is_no_integer(cache: Cache) -> None:
     assert cache.get("k") == "text"
 
 
+@pytest.mark.parametrize("tags", [(), ("t",)])
+def test_threads_lose_no_inc_of_a_computed_integer(
+    cache: Cache, bare: Flask, tags: tuple[str, ...]
+) -> None:
+    def work(_: int) -> None:
+        with bare.app_context():
+            for _ in range(10):
+                assert cache.inc("n") is not None
+
+    assert cache.get_or_set("n", lambda: 5, tags=tags) == 5
+    together(4, work)
+    assert cache.get("n") == 45
+
+
 def test_threads_lose_no_inc(cache: Cache, bare: Flask) -> None:
     def work(_: int) -> None:
         with bare.app_context():

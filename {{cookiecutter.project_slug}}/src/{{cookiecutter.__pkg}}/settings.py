@@ -9,13 +9,11 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from click import ClickException
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from werkzeug.utils import import_string
 
 from .caching import backend
-
-PREFIX = "FLASK_"
 
 
 class SettingsError(ClickException):
@@ -24,11 +22,21 @@ class SettingsError(ClickException):
     exit_code = 2
 
 
+def _split(value: Any) -> Any:
+    """Read a list written as JSON or with commas."""
+    if isinstance(value, str) and not value.lstrip().startswith("["):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return json.loads(value) if isinstance(value, str) else value
+
+
+Names = Annotated[list[str], NoDecode, BeforeValidator(_split)]
+
+
 class Settings(BaseSettings):
     """The app's settings."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
+        env_prefix="FLASK_",
         env_file=".env",
         env_file_encoding="utf-8",
         case_sensitive=True,
@@ -43,7 +51,7 @@ class Settings(BaseSettings):
         "", examples=["the output of: python -c 'import secrets; print(secrets.token_hex(32))'"]
     )
     #: Former secret keys that still verify, separated by commas.
-    SECRET_KEY_FALLBACKS: Annotated[list[str], NoDecode] = Field([], examples=["old-key,older-key"])
+    SECRET_KEY_FALLBACKS: Names = Field([], examples=["old-key,older-key"])
     #: Opens /metrics and /cache/ by HTTP Basic; without it they exist in debug mode only.
     MONITORING_PASSWORD: str = Field("", examples=["a long password"])
 {% include "settings/database.py" if cookiecutter.__database else [] ignore missing %}
@@ -59,20 +67,12 @@ class Settings(BaseSettings):
     #: Maximum size of a page in bytes; larger ones are sent, not kept.
     CACHE_MAX_PAGE_BYTES: int = Field(1_000_000, ge=1)
     #: Headers that say who the visitor is, separated by commas; empty means the usual names.
-    CACHE_PRIVATE_HEADERS: Annotated[list[str], NoDecode] = Field([], examples=["X-API-Key,X-User"])
+    CACHE_PRIVATE_HEADERS: Names = Field([], examples=["X-API-Key,X-User"])
+    #: Names in `g` that say who the visitor is, separated by commas; empty means the usual names.
+    CACHE_USER_NAMES: Names = Field([], examples=["user,current_user"])
     #: Send Flask-Caching's signals, such as cache_view_hit.
     CACHE_ENABLE_SIGNALS: bool = False
 {% include "settings/" ~ cookiecutter.cache_backend ~ ".py" %}
-
-    @field_validator("SECRET_KEY_FALLBACKS", "CACHE_PRIVATE_HEADERS", mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        """Read a list written as JSON or with commas."""
-        if not isinstance(value, str):
-            return value
-        if value.lstrip().startswith("["):
-            return json.loads(value)
-        return [part.strip() for part in value.split(",") if part.strip()]
 
     @field_validator("DEBUG", mode="before")
     @classmethod
@@ -129,4 +129,4 @@ def _explain(problem: Any) -> str:
     works = field.examples[0] if field.examples else field.default
     secret = any(word in name for word in ("SECRET", "PASSWORD", "URL"))
     given = "" if secret else f" (it is {problem['input']!r})"
-    return f"- {PREFIX}{name}: {problem['msg']}{given}. What works: {works}"
+    return f"- FLASK_{name}: {problem['msg']}{given}. What works: {works}"

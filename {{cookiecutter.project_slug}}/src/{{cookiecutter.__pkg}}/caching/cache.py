@@ -13,9 +13,8 @@ from flask import Flask
 from flask_caching.backends import NullCache
 
 from . import events, functions, keys, leases, pages, watch
-from .codec import Codec
-from .entry import Entry, Seconds, Timeout, seconds
-from .look import SPARE, TOKEN_SPARE, Engine, Look
+from .codec import Codec, Entry
+from .look import TOKEN_SPARE, Engine, Look, Seconds, Timeout, seconds
 
 if TYPE_CHECKING:
     from flask_caching import P, R, _CachedFunction, _MemoizedFunction
@@ -112,7 +111,7 @@ class Cache(Engine):
         fits = -(2**63) <= delta < 2**63
         if fits and (total := backend.inc(key, delta)) is not None:
             return total  # type: ignore[no-any-return]
-        with self._alone(key, "inc") as lease:
+        with self._alone(key, "inc", tries=2000) as lease:
             # A value with times, such as one of `get_or_set`, or one that has expired.
             entry = self.find((key,))[key] or Entry(0, self.clock(), self.expiry(None))
             if type(entry.value) is not int:
@@ -120,11 +119,8 @@ class Cache(Engine):
             total = entry.value + delta
             if not -(2**63) <= total < 2**63:
                 raise OverflowError(f"the sum under {key!r} would take more than 64 bits")
-            entry, lifetime = (
-                entry._replace(value=total),
-                self.lifetime(entry.expires + TOKEN_SPARE),
-            )
-            return total if lease and backend.store(key, entry, lifetime, lease) else None
+            entry, late = entry._replace(value=total), self.lifetime(entry.expires + TOKEN_SPARE)
+            return total if lease and backend.store(key, entry, late, lease) else None
 
     def dec(self, key: str, delta: int = 1) -> int | None:
         """Subtract `delta` as `inc` adds it."""
@@ -166,10 +162,13 @@ class Cache(Engine):
         return self.cache.delete_many(*map(keys.tag_key, tags)) is not None
 
     @contextmanager
-    def _alone(self, key: str, about: str) -> Iterator[str]:
-        """Hold a lease on `key`; "" if another caller has it."""
-        backend = self.cache
-        lease, is_ours = self.computations.take(backend, key, about.ljust(leases.ABOUT))
+    def _alone(self, key: str, about: str, tries: int = 1) -> Iterator[str]:
+        """Hold a lease on `key`; "" if another caller has it for so many tries, 1 ms apart."""
+        backend, is_ours = self.cache, False
+        while not is_ours and tries:
+            lease, is_ours = self.computations.take(backend, key, about.ljust(leases.ABOUT))
+            tries -= 1
+            time.sleep(0.001 if tries and not is_ours else 0)
         try:
             yield lease if is_ours else ""
         finally:
@@ -179,10 +178,11 @@ class Cache(Engine):
 
     def _entry(self, value: Any, timeout: Seconds | None) -> tuple[Any, int]:
         """Return the entry that `set` and `add` store, and its lifetime in seconds."""
-        lifetime = self.lifetime(expires := self.expiry(timeout))
-        if type(value) is int:  # stored bare, to count on: only the backend judges its expiry
-            return value, lifetime and lifetime - SPARE
-        return Entry(value, self.clock(), expires), lifetime
+        lasts = seconds(self.cache.default_timeout if timeout is None else timeout)
+        if type(value) is int and lasts == int(lasts):
+            return value, int(lasts)  # bare, to count on: only the backend judges its expiry
+        expires = self.expiry(lasts)
+        return Entry(value, self.clock(), expires), self.lifetime(expires)
 
     def cached(
         self,

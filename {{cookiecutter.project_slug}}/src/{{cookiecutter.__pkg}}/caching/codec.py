@@ -8,18 +8,28 @@ import functools
 import hashlib
 import hmac
 import logging
+import math
 import pickle
 from collections.abc import Mapping
-from typing import Any
+from datetime import timedelta
+from typing import Any, NamedTuple
 
 from . import events
-from .entry import Entry
 from .failsafe import FailSafe
 
 logger = logging.getLogger(__name__)
 
 _SIZE = 32  # bytes of a signature
 _signature = functools.partial(hashlib.blake2b, digest_size=_SIZE)  # takes a key (RFC 7693)
+
+
+class Entry(NamedTuple):
+    """A stored value with its times, in seconds since the epoch, and the tokens of its tags."""
+
+    value: Any
+    created: float
+    expires: float = math.inf  #: When it stops being fresh; infinity for never.
+    tokens: tuple[tuple[str, str], ...] = ()  #: Each tag's key and token, from before computing.
 
 
 class Codec(FailSafe):
@@ -43,8 +53,9 @@ class Codec(FailSafe):
         self._as_they_are = {int, type(None)} | (set() if secrets else {tuple, Entry})
 
     def __setattr__(self, name: str, value: Any) -> None:
-        self.__dict__["_text"] = vars(self).get("_text") or name == "serializer"
         backend = getattr(self.backend, "backend", self.backend)
+        changed = name == "serializer" and hasattr(backend, name)
+        self.__dict__["_text"] = vars(self).get("_text") or changed
         own = name[0] == "_" or hasattr(Codec, name) or callable(getattr(backend, name, callable))
         object.__setattr__(self if own else backend, name, value)
 
@@ -61,20 +72,31 @@ class Codec(FailSafe):
                 found[at] = self._load(keys[at], stored)
         return found
 
+    def get_dict(self, *keys: str) -> dict[str, Any]:
+        """Return the value of each key by key, None where there is none."""
+        return dict(zip(keys, self.get_many(*keys), strict=True))
+
+    def has(self, key: str) -> bool:
+        """Tell whether `key` has a value, None included."""
+        return self.ask("get", key) is not None
+
     def set_many(self, mapping: Mapping[str, Any], timeout: int | None = None) -> list[str]:
         """Store values as `set` does, by one command; return the keys that were stored."""
         dumped = {key: self._dump("set_many", key, value) for key, value in mapping.items()}
         stored = {key: data for key, data in dumped.items() if data is not None}
-        timeout = self.default_timeout if timeout is None else timeout
-        return list(self.ask("set_many", stored, timeout))
+        return list(self.ask("set_many", stored, self._seconds(timeout)))
 
     def dec(self, key: str, delta: int = 1) -> int | None:
         """Subtract `delta` as `inc` adds it."""
         return self.inc(key, -delta)  # type: ignore[no-any-return]
 
+    def _seconds(self, timeout: float | timedelta | None) -> int:
+        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        return self.default_timeout if seconds is None else math.ceil(seconds)
+
     def _put(self, how: str, key: str, value: Any, timeout: int | None = None, *lease: str) -> bool:
         stored = self._dump(how, key, value)
-        timeout = self.default_timeout if timeout is None else timeout
+        timeout = timeout if type(timeout) is int else self._seconds(timeout)
         return stored is not None and bool(self.ask(how, key, stored, timeout, *lease))
 
     # As those of the backend; False if the value could not be stored.

@@ -46,16 +46,6 @@ class Event:
                 logger.exception("A subscriber of the cache's events failed: %r", subscriber)
 
 
-def warn_once(message: str, name: str, *more: str) -> None:
-    """Log a warning about the function called `name`, the first time only."""
-    if (message, name) not in _warned:
-        _warned.add((message, name))
-        logger.warning(message, name, *more)
-
-
-_warned: set[tuple[str, str]] = set()
-
-
 def one_in(count: int, first: int = 2) -> Callable[[], bool]:
     """Return a function that is True in one of `count` calls, beginning with the `first`."""
     # Earlier calls may open connections.

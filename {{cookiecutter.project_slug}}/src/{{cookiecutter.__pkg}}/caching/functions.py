@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from flask import Request, current_app, has_request_context, request
 from flask_caching import signals, utils
 
-from . import events, keys, rules
-from .entry import Entry, Timeout, seconds
-from .look import Engine, Look, Outdated
+from . import advice, events, keys, rules
+from .codec import Entry
+from .look import Engine, Look, Outdated, Timeout, seconds
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Function:
         # A key of the app's own, under which it may have stored a value.
         bare = not key.startswith(("value:", "memoized:"))
         if self.unclear and not bare:
-            events.warn_once(_UNCLEAR, self.name, self.unclear)
+            advice.warn_once(_UNCLEAR, self.name, self.unclear)
         look = Look(self.cache, self.name, key, timeout, tag_keys, self.grace, outdated, bare=bare)
 
         def tell() -> None:
@@ -128,7 +128,10 @@ class Function:
     @functools.cached_property
     def signature(self) -> inspect.Signature:
         """The function's parameters, even with annotations that only type checkers know."""
-        return inspect.Signature(utils.get_function_parameters(self.base))
+        try:
+            return inspect.Signature(utils.get_function_parameters(self.base))
+        except ValueError:  # a built-in function without one
+            return inspect.signature(lambda *args, **kwargs: None)
 
     @functools.cached_property
     def is_method(self) -> bool:
@@ -219,10 +222,12 @@ def _computing(
         if inspect.iscoroutine(value):
             value.close()
             raise TypeError(f"{look.name} returns a coroutine: give the async function itself")
-    short, reason = rules.unkept(reads - in_key, owned)
+    short, reason = advice.unkept(reads - in_key, owned)
     if reason:
-        events.warn_once(_UNKEPT, look.name, reason)
-        rules.add_detail(f"{look.name} {reason}")
+        advice.warn_once(_UNKEPT, look.name, reason)
+        advice.add_detail(f"{look.name} {reason}")
+    if not short:
+        advice.warn_of_session(look.name, value)
     look.store(value, short or ("response_filter" if keep and not keep(value) else None))
 
 

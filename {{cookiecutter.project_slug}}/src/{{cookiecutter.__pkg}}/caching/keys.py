@@ -73,6 +73,10 @@ class _Pickler(pickle.Pickler):
                 if self.fast:
                     raise
                 return None  # a set in a circle: in the order it has
+        state = getattr(value, "__dict__", {}).get("_sa_instance_state")
+        if state and state.key:  # SQLAlchemy would load what a commit expired only for the function
+            for name in state.unloaded & {*state.mapper.column_attrs.keys()}:
+                getattr(value, name)
         own = getattr(type(value), "__caching_id__", None)
         return None if own is None else (name_of(type(value)), str(own(value)))
 
@@ -83,15 +87,19 @@ def pickled(value: Any, name: str = "") -> bytes:
     Raises UnpicklableError, which names `name`, if it cannot be pickled.
     """
     try:
-        try:
-            return _dumped(value)
-        except (ValueError, RecursionError):  # it may contain itself
-            return _dumped(value, fast=False)
+        return _contents(value)
     except Exception as error:
         raise UnpicklableError(
             f"{name} cannot be cached for these arguments, one of which cannot be pickled: {error}."
             " Pass plain values, such as an object's id, or give its class a method __caching_id__."
         ) from error
+
+
+def _contents(value: Any, kind: type[_Pickler] = _Pickler) -> bytes:
+    try:
+        return _dumped(value, kind)
+    except (ValueError, RecursionError):  # it may contain itself
+        return _dumped(value, kind, fast=False)
 
 
 def _dumped(value: Any, kind: type[_Pickler] = _Pickler, fast: bool = True) -> bytes:
@@ -153,7 +161,7 @@ def identity(function: Any) -> tuple[str, str]:
     code, parts, unclear = function.__code__, list[Any](), list[str]()
     for variable, content in zip(code.co_freevars, _around(function), strict=True):
         try:
-            parts.append(_dumped(content, _Identifier))
+            parts.append(_contents(content, _Identifier))
         except Exception as error:
             parts.append(secrets.token_hex())
             unclear.append(f"{variable} ({error})")

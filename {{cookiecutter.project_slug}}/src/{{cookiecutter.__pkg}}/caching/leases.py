@@ -168,6 +168,20 @@ class Adapter:
             self._leases.delete(key)
             return bool(self.backend.set(key, value, timeout))
 
+    def add(self, key: str, value: Any, timeout: int) -> bool:
+        """Store `value` unless `key` has one, and end the lease on it; True if it was stored."""
+        with self._leases.lock:
+            added = bool(self.backend.add(key, value, timeout))
+            return added and (self._leases.delete(key) or True)
+
+    def inc(self, key: str, delta: int) -> int | None:
+        """Add `delta` to the integer under `key`, and end the lease on it; return the sum."""
+        with self._leases.lock:
+            total: int | None = self.backend.inc(key, delta)
+            if total is not None:
+                self._leases.delete(key)
+            return total
+
     set_many = BaseCache.set_many  # each by `set`
 
     def delete(self, key: str) -> bool:

@@ -1,21 +1,25 @@
 """One look-up, from top to bottom: a hit, or a wait, or compute and store."""
 
 import asyncio
+import functools
 import hashlib
 import math
 import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
+from operator import methodcaller
 from typing import Any
 
 import flask_caching
 from flask import current_app
 
 from . import events, leases
-from .codec import Codec
-from .entry import Entry, Seconds, Timeout, seconds
+from .codec import Codec, Entry
 
+Seconds = float | timedelta
+Timeout = Seconds | Callable[[], Seconds] | None
 Names = tuple[str, ...]
 Found = dict[str, Entry | None]
 Outdated = Callable[[Entry], bool] | None
@@ -26,12 +30,25 @@ SKEW = 1  # seconds that another machine's clock may be ahead; later entries hav
 TOKEN_SPARE = 86400  # seconds that the token of a tag outlives the entry that it was made for
 
 
+def seconds(timeout: Seconds) -> float:
+    """Return `timeout` in seconds; 0 means that the entry never expires.
+
+    Raises TypeError unless it is a number or a timedelta, ValueError if negative, NaN or infinite.
+    """
+    value = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"a timeout is in seconds, such as 300, or a timedelta, not {timeout!r}")
+    if not 0 <= value < math.inf:
+        raise ValueError(f"a timeout is 0 (never expires) or more, such as 300, not {timeout!r}")
+    return value
+
+
 class Engine(flask_caching.Cache):
     """The part of `Cache` that looks up and stores."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        #: Decides expiry, in seconds since the epoch. A test may replace `time.time` itself.
-        self.clock: Callable[[], float] = lambda: time.time()
+        #: Decides expiry, in seconds since the epoch: `time.time`, as it is when it is called.
+        self.clock: Callable[[], float] = functools.partial(methodcaller("time"), time)
         self.computations = leases.Computations()
         super().__init__(*args, **kwargs)
 
@@ -80,7 +97,10 @@ class Engine(flask_caching.Cache):
         """
         tokens = list[tuple[str, str]]()
         for tag in tags:
-            token, made = found[tag], Entry(secrets.token_hex(8), self.clock(), until + TOKEN_SPARE)
+            token, made = (
+                found[tag],
+                Entry(secrets.token_hex(8), self.clock(), until + TOKEN_SPARE),
+            )
             if token is None:
                 added = self.cache.add(tag, made, self.lifetime(made.expires))
                 # Or another caller was first.
@@ -209,12 +229,6 @@ class Look:
             self.backend.replace(self.key, self.lease, successor, leases.PASS)
         self.outcome = outcome
         events.load(self.name, outcome, took)
-        if outcome == "stored" and _is_of_session(value):
-            events.warn_once(
-                "%s keeps objects of a database session, which fail when the session is closed and "
-                "an attribute is missing. Return plain values, such as dicts, instead.",
-                self.name,
-            )
 
     def __exit__(self, *_: object) -> None:
         """End the computation, if there was one."""
@@ -234,12 +248,3 @@ class Look:
             if self.outcome in ("miss", "hit"):
                 self.backend.replace(self.key, self.lease, leases.ENDED, leases.PASS)
             self.engine.computations.end(self.lease)
-
-
-def _is_of_session(value: Any, depth: int = 3) -> bool:
-    """Tell whether a value is an object of SQLAlchemy's, or holds some."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    if depth and isinstance(value, (list, tuple, set, frozenset)):
-        return any(_is_of_session(one, depth - 1) for one in list(value)[:100])
-    return "_sa_instance_state" in getattr(value, "__dict__", ())

@@ -5,6 +5,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from functools import partial
+from operator import methodcaller
 from types import EllipsisType
 from typing import Any, NamedTuple
 
@@ -32,7 +34,7 @@ class LRUCache:
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1, for example 128, not {capacity!r}")
         self.capacity = capacity
-        self._ttl, self._clock = _checked(ttl), clock or (lambda: time.monotonic())
+        self._ttl, self._clock = _checked(ttl), clock or partial(methodcaller("monotonic"), time)
         self.lock = threading.RLock()  #: Hold it to make several operations one.
         # key -> (value, when it was stored, for how long), the most recently used last
         self._entries: OrderedDict[Hashable, tuple[Any, float, float]] = OrderedDict()

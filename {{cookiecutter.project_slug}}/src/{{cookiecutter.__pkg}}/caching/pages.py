@@ -18,11 +18,11 @@ from werkzeug.datastructures import Headers
 from werkzeug.http import parse_cookie
 from werkzeug.utils import cached_property
 
-from . import events, keys, rules, views, watch
-from .entry import Entry, Timeout, seconds
+from . import advice, events, keys, rules, views, watch
+from .codec import Entry
 from .functions import Function, in_event_loop, sorted_query
 from .leases import PASS
-from .look import Look
+from .look import Look, Timeout, seconds
 
 
 @functools.lru_cache(maxsize=256)  # few, because the URLs in the parts may be long
@@ -43,14 +43,13 @@ def decorate(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
     def visit(args: Any, kwargs: Any) -> rules.Visit | None:
         if not has_request_context():
             return None
-        context = rules.current_context()
+        context = watch.current_context()
         view = context.app.view_functions.get(context.request.endpoint)
-        place = "direct"
-        if view is not wrapper:
-            place = views.place(view, wrapper, context.request.method)
-        before: set[str] = getattr(context.request, "watches", [set()])[0]
-        if context._session.accessed:
+        before: set[str] = getattr(context.request, "watches", {}).get(0, set())
+        if getattr(context._session, "accessed", False):
             before = before | {"session"}
+        method = context.request.method
+        place = "direct" if view is wrapper else views.place(view, wrapper, method)
         return rules.Visit(context, before, place == "direct", args, kwargs) if place else None
 
     @functools.wraps(function)
@@ -66,7 +65,7 @@ def decorate(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
                 return page.call(args, kwargs)
         if asked is None:
             return page.result(decorated.cache_timeout, args, kwargs)
-        if page in vars(asked.context.request).get("pages_being_made", ()):
+        if page in vars(asked.context.request).get("making", ()):
             return page.call(args, kwargs)  # the view calls itself: that is no page
         if page.is_async and in_event_loop():  # below an async decorator
             return asyncio.to_thread(page.answer, asked, decorated.cache_timeout)
@@ -102,7 +101,7 @@ class WatchedRequest(Request):
 
     def __init__(self, environ: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         #: The names of what was read, for the whole request and for each block that is watched.
-        self.watches: list[set[str]] = [set()]
+        self.watches: dict[int, set[str]] = {0: set()}
         # What was read for a log, and the plain values in `g` before that.
         self.logged, self.known = set[str](), dict[str, Any]()
         super().__init__(environ, *args, **kwargs)
@@ -112,7 +111,7 @@ class WatchedRequest(Request):
     @property
     def cookies(self) -> Any:
         """The cookies. Flask reads one of them to open the session, which is no read of the app."""
-        context = rules.current_context() if has_request_context() else None
+        context = watch.current_context() if has_request_context() else None
         header = self.environ.get("HTTP_COOKIE")
         if context and context.request is self and context._session is None:
             return parse_cookie(header, cls=self.dict_storage_class)
@@ -185,7 +184,7 @@ class Page(Function):
             elif names := asked.before - watch.FREE:
                 reason, _ = rules.verdict(asked, names, self.vary_keys)
         if reason:
-            events.bypass(name, rules.label(reason))
+            events.bypass(name, advice.label(reason))
             said = "fwd=method" if reason == "method" else f'fwd=bypass; detail="{reason}"'
             return self._send(asked, self.call(args, kwargs), said)
         tag_keys, outdated = self.tag_keys, None
@@ -224,17 +223,16 @@ class Page(Function):
                 look.store(page, refusal, own or None)
         if cache.enable_signals:
             self.signal(look.entry is not None, key, args, kwargs)
-        said, added = f"fwd=miss{'; stored' if look.outcome == 'stored' else ''}", []
+        stored = look.outcome == "stored"
+        said, added = "fwd=miss; stored" if stored else "fwd=miss", []
         if look.entry is not None:
             now, expires = cache.clock(), look.entry.expires
             said = "hit" if expires == math.inf else f"hit; ttl={math.floor(expires - now)}"
             added = [("hit_cache", "True")] if self.response_hit_indication else []
             added.append(("Age", str(max(0, int(now - look.entry.created)))))
             value, asked.absent = _shown(app, look.entry), look.entry.value[3]
-        else:
-            details = () if look.outcome == "stored" else (asked.detail or look.outcome,)
-            if details := (*details, *request.details):
-                said += f'; detail="{"; ".join(details)}"'
+        elif details := (*(() if stored else (asked.detail or look.outcome,)), *request.details):
+            said += f'; detail="{"; ".join(details)}"'
         if not asked.direct or "detail" in said:
             return self._send(asked, value, said, *added)
         added.append(("Cache-Status", f"{app.name}; {said}"))

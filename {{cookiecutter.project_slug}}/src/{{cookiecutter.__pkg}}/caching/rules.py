@@ -6,24 +6,20 @@ absent and is noted with the page, or the page is not kept.
 
 import pickle
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Flask, Response, after_this_request, g, globals, has_request_context
+from flask import Flask, Response, after_this_request, g, has_request_context
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from werkzeug.http import parse_cookie, parse_date, parse_list_header
 from werkzeug.utils import cached_property
 
-from . import watch
+from . import advice, watch
 
 Names = tuple[str, ...]
-# Flask 3.2 has one context, which 3.1 calls `request_ctx` during a request. They hold the session,
-# which counts as read if one asks Flask's `session` for it.
-_context: Any = vars(globals).get("request_ctx", globals.app_ctx)
-current_context: Callable[[], Any] = _context._get_current_object
 # What a request keeps of its headers and body beside the cached properties.
 _CACHES = {"_parsed_content_type", "_cached_data", "_cached_json"}
 
@@ -32,8 +28,12 @@ _CACHES = {"_parsed_content_type", "_cached_data", "_cached_json"}
 def reading(context: Any, aside: bool = False) -> Iterator[set[str]]:
     """Note what the block reads in a set of its own; `aside` only there, not as the page's."""
     request, session = context.request, context._session
+    if session is None:  # which is being opened
+        session = SecureCookieSession()
     reads, before = set[str](), request.watches
-    request.watches = [reads] if aside else [*before, reads]
+    if aside:
+        request.watches = {}
+    request.watches[id(reads)] = reads
     accessed, session.accessed = session.accessed, False
     try:
         yield reads
@@ -41,13 +41,14 @@ def reading(context: Any, aside: bool = False) -> Iterator[set[str]]:
         if session.accessed:
             reads.add("session")
         session.accessed |= accessed
-        request.watches = before if aside else [it for it in request.watches if it is not reads]
+        del request.watches[id(reads)]
+        request.watches = before
 
 
 @contextmanager
 def watching(aside: bool = False) -> Iterator[set[str]]:
     """Note what the block, which is no page, reads of the request, if there is one."""
-    context = current_context() if has_request_context() else None
+    context = watch.current_context() if has_request_context() else None
     if context is None or not hasattr(context.request, "watches"):
         yield set() if context is None else {"request.request_class"}
         return
@@ -110,7 +111,7 @@ def compute(page: Any, asked: Visit) -> tuple[Any, Any, str | None, float]:
     context, before, free = asked.context, asked.before, watch.FREE
     app, request = context.app, context.request
     later = len(context._after_request_functions)
-    making = vars(request).setdefault("pages_being_made", set())
+    making = vars(request).setdefault("making", set())
     making.add(page)
     try:
         for name in asked.loose:
@@ -141,7 +142,7 @@ def compute(page: Any, asked: Visit) -> tuple[Any, Any, str | None, float]:
         refusal = "response_filter"
     stored, refusal = (None, refusal) if refusal else kept(asked, value, page.vary_names)
     asked.detail = refusal or ""
-    return value, stored, refusal and label(refusal), fresh
+    return value, stored, refusal and advice.label(refusal), fresh
 
 
 def verdict(asked: Visit, reads: set[str], vary: Names) -> tuple[str | None, Names]:
@@ -156,7 +157,7 @@ def verdict(asked: Visit, reads: set[str], vary: Names) -> tuple[str | None, Nam
             continue
         if name.startswith("cookie ") and "HTTP_COOKIE" in known:
             continue
-        personal = name in _PERSONAL | context.request.private or name.startswith("cookie ")
+        personal = name in advice.PERSONAL | context.request.private or name.startswith("cookie ")
         if asked.owner is not None and personal:
             continue
         found, there = _found(context, name)
@@ -165,53 +166,11 @@ def verdict(asked: Visit, reads: set[str], vary: Names) -> tuple[str | None, Nam
             continue
         asked.present = found if found.startswith(("HTTP_", "cookie ")) else ""
         kind, header = name.partition(" ")[0], name.removeprefix("HTTP_").replace("_", "-").lower()
-        if kind in _ADVICE:
-            return _ADVICE[kind], ()
-        advice = "give private_key" if personal else "add it to vary"
-        return f"reads {re.sub('[^a-z0-9-]', '?', header)}: {advice}", ()
+        if kind in advice.ADVICE:
+            return advice.ADVICE[kind], ()
+        what = "give private_key" if personal else "add it to vary"
+        return f"reads {re.sub('[^a-z0-9-]', '?', header)}: {what}", ()
     return None, tuple(sorted(absent))
-
-
-def unkept(reads: set[str], owned: bool) -> tuple[str, str]:
-    """Return why the result of a function that reads `reads` must not be kept: in short, in full.
-
-    Empty if it may be. If it is `owned` its owner is in the key: what is private may be read.
-    """
-    kinds, shown = set[str](), []
-    for name in sorted(reads - {"g"}):
-        kind, of = name.partition(" ")[0], name.partition(".")[0]
-        private = _PERSONAL | getattr(current_context().request, "private", set())
-        if owned and (kind == "cookie" or of == "g" or name in private):
-            continue
-        known = _ADVICE[kind].partition(":")[0].removeprefix("reads ") if kind in _ADVICE else ""
-        kinds.add(known or {"g": "user", "request": "request"}.get(of, "header"))
-        header = name.removeprefix("HTTP_").lower().replace("_", "-")
-        shown.append(known or (name.removeprefix("request.") if of in ("g", "request") else header))
-    text = ", ".join(dict.fromkeys(shown))
-    return (f"reads {max(kinds)}", f"reads {text}: pass it as an argument") if shown else ("", "")
-
-
-def add_detail(detail: str) -> None:
-    """Add a detail to the Cache-Status of the page that is being made, or of the response."""
-    context, text = current_context(), re.sub(r"[^\w.,:<> -]", "?", detail, flags=re.ASCII)
-    if vars(context.request).get("pages_being_made"):
-        context.request.details += (text,)
-    else:
-        status = ("Cache-Status", f'{context.app.name}; detail="{text}"')
-        after_this_request(lambda response: response.headers.add(*status) or response)
-
-
-_PERSONAL = {"session", "HTTP_COOKIE", "HTTP_AUTHORIZATION", "REMOTE_USER"}
-_ADVICE = {
-    "session": "reads session: give private_key",
-    "cookie": "reads cookie: give private_key",
-    "HTTP_COOKIE": "reads cookie: give private_key",
-    "changed": "changes session",
-    "REMOTE_ADDR": "reads address: give make_cache_key",
-    "wsgi.input": "reads body",
-    "*": "reads headers: name those that matter, and add them to vary",
-    "g": "reads g: a hook read the address or the like, and left something that the page takes",
-}
 
 
 def _found(context: Any, name: str) -> tuple[str, bool]:
@@ -300,6 +259,7 @@ def kept(asked: Visit, value: Any, vary: Names) -> tuple[Any, str | None]:
         return (body, value.status_code, tuple(value.headers), absent), None
     if hasattr(value[0] if isinstance(value, tuple) and value else value, "__next__"):
         return None, "streamed"
+    advice.warn_of_session(asked.context.request.endpoint, value)
     try:
         size = len(pickle.dumps(value))
     except Exception:
@@ -315,12 +275,3 @@ def finish(response: Response, vary: Names, absent: Names, owner: Any) -> None:
     said = ", ".join(response.headers.getlist("Cache-Control")).lower()
     if owner is not None and not any(w in said for w in ("public", "private", "no-store")):
         response.headers.add("Cache-Control", "private")
-
-
-def label(reason: str) -> str:
-    """Return a reason as metrics tell it, without the names of headers."""
-    short = reason.partition(":")[0]
-    return short if short in _LABELS or not short.startswith("reads ") else "reads header"
-
-
-_LABELS = {advice.partition(":")[0] for advice in _ADVICE.values()}

@@ -7,18 +7,23 @@ spied on also "g" for what hooks left, "g.NAME" for a user in `g`, and "request.
 
 import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from flask import g
+from flask import g, globals
 from werkzeug.datastructures import EnvironHeaders, ImmutableMultiDict
 from werkzeug.local import LocalProxy
 from werkzeug.routing import MapAdapter
 from werkzeug.sansio.request import Request
 from werkzeug.test import create_environ
 from werkzeug.utils import cached_property
+
+# Flask 3.2 has one context, which 3.1 calls `request_ctx` during a request. They hold the session,
+# which counts as read if one asks Flask's `session` for it.
+_context: Any = vars(globals).get("request_ctx", globals.app_ctx)
+current_context: Callable[[], Any] = _context._get_current_object
 
 _PRIVATE = """
 X-API-Key API-Key ApiKey X-Auth-Token X-Access-Token X-Session-Token X-User-Token  # by custom
@@ -70,7 +75,7 @@ _FREE_CODE = {("flask_login.utils", "_create_identifier")}
 
 def note(request: Any, name: str) -> None:
     """Note that `name` was read, unless to format a log record or by code that does not use it."""
-    watches = request.watches
+    watches = tuple(request.watches.values())
     if all(name in reads for reads in watches):
         return
     frame: Any = sys._getframe(1)
@@ -142,18 +147,10 @@ for _names, _name in (
 # An object that is spied on -> [by how many blocks, the request, what hooks left there]
 _SPIED = WeakKeyDictionary[Any, list[Any]]()
 # Attributes of a request that tell nothing of it, or whose parts are noted.
-_OWN = {
-    "watches",
-    "logged",
-    "known",
-    "headers",
-    "_address",
-    "shallow",
-    "pages_being_made",
-    "details",
-}
+_OWN = {"headers", "shallow", "_address", "watches", "logged", "known", "details", "making"}
 # Modules that read these attributes for others.
 _INNER = ("flask.ctx", "flask.wrappers", "werkzeug.utils", "werkzeug.wrappers", "werkzeug.sansio")
+_OURS = {f"{__package__}.{module}" for module in ("pages", "rules", "watch")}
 _PARTS = {"__dict__", "environ", "url_rule", "json_module"}
 
 
@@ -188,7 +185,8 @@ def _spy(kind: Any) -> Any:
         if name in left or (name == "__dict__" and left):
             note(request, "g")
         if self is request:
-            if name not in _OWN and name in {"__dict__", *attributes(self)}:
+            made = isinstance(getattr(kind, name, None), cached_property)
+            if name not in _OWN and (made or name in {"__dict__", *attributes(self)}):
                 note(request, f"request.{name}")
         elif name == "__dict__" or name in request.users:
             note(request, f"g.{name}")
@@ -196,7 +194,7 @@ def _spy(kind: Any) -> Any:
     def __getattribute__(self: Any, name: str) -> Any:
         module = sys._getframe(1).f_globals.get("__name__", "")
         inner = module.startswith(_INNER) and name in _PARTS
-        if (name == "__dict__" or name[:2] != "__") and not inner and not _is_ours(module):
+        if (name == "__dict__" or name[:2] != "__") and not inner and module not in _OURS:
             tell(self, name)
         return kind.__getattribute__(self, name)
 
@@ -226,10 +224,6 @@ def _spy(kind: Any) -> Any:
     return type(kind.__name__, (kind,), own)
 
 
-def _is_ours(module: str) -> bool:
-    return module.startswith(f"{__package__}.")
-
-
 def attributes(it: Any) -> dict[str, Any]:
     """Return an object's attributes, or those of the current `g`, unnoticed."""
     it = it._get_current_object() if type(it) is LocalProxy else it
@@ -240,7 +234,7 @@ def attributes(it: Any) -> dict[str, Any]:
 def _fresh(request_class: Any) -> set[str]:
     """Return the names of the attributes that a request has before any hook runs."""
     routed = {"view_args", "url_rule", "routing_exception", "json_module"}
-    return {*vars(request_class(create_environ())), *routed, "pages_being_made", "details"}
+    return {*vars(request_class(create_environ())), *routed, "making", "details"}
 
 
 def uncached(base: type[Request]) -> dict[str, property]:

@@ -1,0 +1,561 @@
+"""A function's result depends on its arguments, not on the request or a user in `g`."""
+
+import asyncio
+import io
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from typing import Any
+
+import pytest
+from flask import (
+    Flask,
+    current_app,
+    g,
+    get_flashed_messages,
+    has_request_context,
+    render_template_string,
+    request,
+    session,
+    url_for,
+)
+from flask_login import LoginManager, UserMixin, current_user
+from sqlalchemy import select
+
+from shop.caching import events
+from shop.caching.cache import Cache
+from shop.models import Post, db, fill
+from shop.models import bp as database
+from tests.engine import inside
+from tests.engine.fixtures import Clock
+
+numbers = count()
+Read = Callable[[], Any]
+WAYS = ("cached", "memoize", "get_or_set")
+#: In the last two a hook or the view itself reads before.
+VIEWS = ("plain", "hooked", "viewed")
+
+
+class User(UserMixin):
+    """A user of Flask-Login."""
+
+    def __init__(self, name: str) -> None:
+        self.id = name
+
+
+class Site:
+    """An app in which the views call one function under the cache; visitors differ in all."""
+
+    def __init__(self, app: Flask, cache: Cache) -> None:
+        self.app, self.cache = app, cache
+        app.before_request(hook)
+        LoginManager(app, add_context_processor=False).user_loader(User)
+        views: dict[str, Any] = {"page": cache.cached()(view), **dict.fromkeys(VIEWS, view)}
+        for name, function in views.items():
+            app.add_url_rule(f"/{name}/<who>", name, function, methods=["GET", "POST"])
+
+    def let(self, read: Read, way: str = "cached", **options: Any) -> None:
+        """Let all views call `read`, cached in a way."""
+        call: Read = partial(self.cache.get_or_set, "key", read)
+        if way != "get_or_set":
+            call = getattr(self.cache, way)(**options)(read)
+        self.app.extensions |= {"read": read, "call": call}
+
+    def ask(self, who: str, view: str = "plain", root: str | None = None, **more: Any) -> Any:
+        """Return the answer to a visitor."""
+        interface: Any = self.app.session_interface
+        theirs = interface.get_signing_serializer(self.app).dumps({"user": who, "_user_id": who})
+        headers = {"X-Tenant": who, "User-Agent": who, "Accept-Language": f"{who}{who}"}
+        headers |= {"Authorization": f"Bearer {who}", "X-API-Key": who}
+        headers["Cookie"] = f"own={who}; session={theirs}"
+        url, base = (
+            f"/{view}/{who}?q={who}",
+            f"http://{who}.example/{who if root is None else root}",
+        )
+        address = {"REMOTE_ADDR": f"{ord(who)}.1.1.1"}
+        client = self.app.test_client(use_cookies=False)
+        return client.open(url, base_url=base, headers=headers, environ_base=address, **more)
+
+
+def hook() -> None:
+    g.user = request.args["q"]
+    request.tenant = g.user  # type: ignore[attr-defined]
+    if request.endpoint == "hooked":
+        current_app.extensions["read"]()
+
+
+def view(**_: str) -> Any:
+    """Read, call the function, and read again."""
+    read, call = (current_app.extensions[name] for name in ("read", "call"))
+    before = read() if request.endpoint == "viewed" else None
+    result = {"value": call(), "own": read()}
+    return result | {"before": before or result["own"]}
+
+
+def numbered(read: Read) -> Read:
+    """Return a function whose results tell one computation from another."""
+    return lambda: [next(numbers), read()]
+
+
+@pytest.fixture
+def site(bare: Flask, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """Return a site without an app context around it, whose `g` all requests would share."""
+    inside.forget_warnings(monkeypatch)
+    cache = Cache(bare)
+    cache.clock = clock
+    return Site(bare, cache)
+
+
+@pytest.fixture
+def loads() -> Iterator[list[str]]:
+    """Return why results were stored or not, as the cache tells its subscribers."""
+    results: list[str] = []
+    subscriber = events.load.subscribe(lambda name, result, _: results.append(result))
+    yield results
+    events.load.unsubscribe(subscriber)
+
+
+JSON: list[Read] = [
+    lambda: request.get_json()["f"],
+    lambda: request.json["f"],
+    lambda: request.data.decode(),
+    lambda: request.get_data(as_text=True),
+]
+#: What the log says -> the reason in the events, and reads that it stands for.
+READS: dict[str, tuple[str, list[Read]]] = {
+    "session": (
+        "session",
+        [
+            lambda: session["user"],
+            lambda: session.get("user"),
+            lambda: {**session},
+            lambda: render_template_string("{{ session.user }}"),
+        ],
+    ),
+    "cookie": (
+        "cookie",
+        [
+            lambda: request.cookies["own"],
+            lambda: request.cookies.get("own"),
+            lambda: request.cookies.to_dict(),
+            lambda: request.headers["Cookie"],
+        ],
+    ),
+    "x-tenant": (
+        "header",
+        [
+            lambda: request.headers["X-Tenant"],
+            lambda: request.headers.get("x-tenant"),
+            lambda: request.headers.getlist("X-Tenant"),
+            lambda: render_template_string("{{ request.headers['X-Tenant'] }}"),
+        ],
+    ),
+    "accept-language": ("header", [lambda: request.accept_languages.best]),
+    "user-agent": ("header", [lambda: request.user_agent.string]),
+    "headers": ("headers", [lambda: dict(request.headers), lambda: str(request.headers)]),
+    "address": ("address", [lambda: request.remote_addr]),
+    "args": (
+        "request",
+        [lambda: request.args["q"], lambda: request.args.to_dict(), lambda: request.values["q"]],
+    ),
+    "query_string": (
+        "request",
+        [
+            lambda: request.query_string.decode(),
+            lambda: request.full_path,
+        ],
+    ),
+    "path": ("request", [lambda: request.path, lambda: request.url, lambda: request.base_url]),
+    "view_args": ("request", [lambda: request.view_args]),
+    "host": (
+        "request",
+        [
+            lambda: request.host,
+            lambda: request.host_url,
+            lambda: request.root_url,
+            lambda: url_for("plain", who="x", _external=True),
+            lambda: url_for("plain", who="x"),  # which begins with the script root
+        ],
+    ),
+    "root_path": ("request", [lambda: request.root_path, lambda: request.script_root]),
+    "method": ("request", [lambda: request.method + request.path, lambda: repr(request)]),
+    "body": (
+        "request",
+        [
+            lambda: request.form["f"],
+            lambda: request.values["f"],
+            lambda: request.form.to_dict(),
+            lambda: request.files["file"].filename,
+            *JSON,
+        ],
+    ),
+    "environ": (
+        "request",
+        [
+            lambda: request.environ["REMOTE_ADDR"],
+            lambda: {name: it for name, it in request.environ.items() if name[:5] == "HTTP_"},
+        ],
+    ),
+    "tenant": ("request", [lambda: request.tenant]),
+    "g.user": (
+        "user",
+        [
+            lambda: g.user,
+            lambda: g.get("user"),
+            lambda: g.setdefault("user"),
+            lambda: getattr(g, "user", None),
+            lambda: g._get_current_object().user,  # type: ignore[attr-defined]
+            lambda: render_template_string("{{ g.user }}"),
+        ],
+    ),
+    "g.__dict__": ("user", [lambda: vars(g)["user"], lambda: g.__dict__["user"]]),
+    "g._login_user": (
+        "user",
+        [
+            lambda: current_user.id,
+            lambda: current_user.get_id(),
+            lambda: render_template_string("{{ user.id }}", user=current_user),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("name", "reason", "read"),
+    [(name, reason, read) for name, (reason, reads) in READS.items() for read in reads],
+)
+def test_a_result_that_read_the_request_is_right_and_not_kept(
+    site: Site, loads: list[str], caplog: Any, way: str, name: str, reason: str, read: Read
+) -> None:
+    site.let(read, way)
+    for view in (*VIEWS, "page"):
+        answers = []
+        for who in "ab":
+            more: dict[str, Any] = {"method": "GET" if who == "a" else "POST"}
+            if name == "body":
+                file = io.BytesIO(b""), f"{who}.txt"
+                given = {"json": {"f": who}} if read in JSON else {"data": {"f": who, "file": file}}
+                more = {"method": "POST", **given}
+            answers.append(site.ask(who, view, **(more if name in ("body", "method") else {})))
+            assert (
+                answers[-1].json["value"] == answers[-1].json["own"] == answers[-1].json["before"]
+            )
+            said = ", ".join(answers[-1].headers.getlist("Cache-Status"))
+            assert f"{__name__}.<lambda> reads " in said
+            assert ": pass it as an argument" in said
+        assert answers[0].json["own"] != answers[1].json["own"]
+    assert f"reads {reason}" in loads
+    (line,) = [text for text in caplog.messages if "<lambda>" in text]
+    assert f"The result of {__name__}.<lambda> is not kept: it reads " in line
+    assert name in line.partition(" reads ")[2].partition(": pass it")[0].split(", ")
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda: "user" in g,
+        lambda: g.pop("user"),
+        lambda: [*g],
+        lambda: delattr(g, "user"),
+        lambda: "user" in session,
+        lambda: get_flashed_messages(),
+        lambda: "own" in request.cookies,
+        lambda: current_user.is_authenticated,
+        lambda: request.is_secure,
+        lambda: request.stream.read().decode(),
+    ],
+)
+def test_a_result_that_asked_for_less_than_a_value_is_not_kept(site: Site, take: Read) -> None:
+    site.let(numbered(take))
+    site.app.extensions["read"] = str
+    answers = [site.ask("a", "page", method="POST", data=b"body").json["value"] for _ in range(2)]
+    assert answers[0] != answers[1]
+    assert answers[0][1:] == answers[1][1:]
+
+
+def test_each_function_has_one_line_in_the_log(site: Site, caplog: Any) -> None:
+    def path() -> str:
+        return request.path
+
+    def user() -> Any:
+        return g.user
+
+    for read in (path, user, path):
+        site.let(read)
+        for who in "ab":
+            site.ask(who)
+    assert [text.partition("<locals>.")[2].partition(":")[0] for text in caplog.messages] == [
+        "path is not kept",
+        "user is not kept",
+    ]
+
+
+def test_a_result_from_outside_of_requests_is_kept_for_them(site: Site) -> None:
+    site.let(lambda: [next(numbers), request.path if has_request_context() else "no request"])
+    with site.app.app_context():
+        first = site.app.extensions["call"]()
+    assert [site.ask(who).json["value"] for who in "ab"] == [first] * 2
+
+
+@pytest.mark.parametrize("names", [["tenant"], ("tenant", "shop"), "tenant"])
+def test_a_setting_names_the_users_in_g(bare: Flask, names: Any) -> None:
+    bare.config["CACHE_USER_NAMES"] = names
+    site = Site(bare, Cache(bare))
+    bare.before_request(lambda: setattr(g, "tenant", g.user))
+    for read, kept in ((lambda: g.tenant, False), (lambda: g.user, True)):
+        site.let(numbered(read))
+        first, second, other = (site.ask(who).json["value"] for who in "aab")
+        assert (first == second == other) == kept
+        assert kept or (first[1], other[1]) == ("a", "b")
+
+
+# What the key covers.
+
+
+PRIVATE: list[Read] = [
+    lambda: session["user"],
+    lambda: request.cookies.get("own"),
+    lambda: request.headers["Authorization"],
+    lambda: request.headers["X-API-Key"],
+    lambda: g.user,
+    lambda: current_user.id,
+]
+
+
+@pytest.mark.parametrize("way", WAYS[:2])
+@pytest.mark.parametrize("read", PRIVATE)
+def test_private_key_keeps_a_result_for_each_owner(site: Site, way: str, read: Read) -> None:
+    site.let(numbered(read), way, private_key=lambda: session["user"])
+    first = [site.ask(who).json["value"] for who in "ab"]
+    assert [who[-1:] for _, who in first] == ["a", "b"]
+    for view in (*VIEWS, "page"):
+        assert [site.ask(who, view).json["value"] for who in "ab"] == first
+
+
+@pytest.mark.parametrize("way", WAYS[:2])
+@pytest.mark.parametrize("name", ["x-tenant", "args", "view_args", "host", "address", "method"])
+def test_private_key_lifts_only_what_is_private(site: Site, way: str, name: str) -> None:
+    for read in READS[name][1]:
+        site.let(numbered(read), way, private_key=lambda: "one")
+        for who in "ab":
+            values = [site.ask(who).json for _ in range(2)]
+            assert values[0]["value"][0] != values[1]["value"][0]
+            assert all(one["value"][1] == one["own"][1] for one in values)
+
+
+@pytest.mark.parametrize("way", WAYS[:2])
+def test_without_an_owner_a_call_goes_past_the_cache(site: Site, way: str) -> None:
+    site.let(lambda: [next(numbers), g.user], way, private_key=lambda: None)
+    values = [site.ask(who).json["value"] for who in "aab"]
+    assert [who for _, who in values] == ["a", "a", "b"]
+    assert len({number for number, _ in values}) == 3
+
+
+def test_delete_memoized_drops_the_results_of_all_owners(site: Site) -> None:
+    @site.cache.memoize(private_key=lambda: session["user"])
+    def hello(n: int) -> list[Any]:
+        return [next(numbers), n, session["user"]]
+
+    def ask(who: str, n: int) -> list[Any]:
+        with site.app.test_request_context():
+            session["user"] = who
+            return hello(n)
+
+    calls = [("a", 1), ("b", 1), ("a", 2), ("b", 2)]
+    first = [ask(*call) for call in calls]
+    assert [(who, n) for _, n, who in first] == calls
+    with site.app.app_context():
+        site.cache.delete_memoized(hello, 1)
+    second = [ask(*call) for call in calls]
+    assert [one == other for one, other in zip(first, second, strict=True)] == [False] * 2 + [
+        True
+    ] * 2
+    with site.app.app_context():
+        site.cache.delete_memoized(hello)
+    assert not [one for one in second if one in [ask(*call) for call in calls]]
+
+
+@pytest.mark.parametrize(
+    ("options", "read"),
+    [
+        ({"key_prefix": lambda: f"of {request.args['q']}"}, lambda: request.args["q"]),
+        ({"key_prefix": lambda: session["user"]}, lambda: session["user"]),
+        ({"key_prefix": lambda: request.host[0]}, lambda: request.host[0]),
+        ({"key_prefix": "of/%s"}, lambda: request.path[-1]),
+        (
+            {"make_cache_key": lambda: request.headers["X-Tenant"]},
+            lambda: request.headers["X-Tenant"],
+        ),
+        ({"make_cache_key": lambda: g.user}, lambda: g.user),
+        ({"make_cache_key": lambda: str(request.cookies["own"])}, lambda: request.cookies["own"]),
+        ({"query_string": True}, lambda: request.args["q"]),
+    ],
+)
+def test_what_the_key_is_made_of_may_be_read(site: Site, options: Any, read: Read) -> None:
+    site.let(numbered(read), **options)
+    first = [site.ask(who).json["value"] for who in "ab"]
+    assert [who for _, who in first] == ["a", "b"]
+    assert [site.ask(who).json["value"] for who in "ab"] == first
+    site.cache.clear()
+    site.let(lambda: [next(numbers), request.accept_languages.best], **options)
+    assert len({site.ask("a").json["value"][0] for _ in range(2)}) == 2
+
+
+# What anybody may read.
+
+
+def logging_of(read: Read) -> Read:
+    """Return a function that logs by a formatter that reads."""
+
+    class Telling(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return f"{read()}: {record.getMessage()}"
+
+    def log() -> None:
+        handler = logging.StreamHandler(io.StringIO())
+        handler.setFormatter(Telling())
+        logger = logging.getLogger("of the app")
+        logger.addHandler(handler)
+        logger.warning("log")
+        logger.removeHandler(handler)
+
+    return log
+
+
+def connection() -> str:
+    """Return a connection of the request's own, as Flask's tutorial does."""
+    if "db" not in g:
+        g.db = "connection"
+    return str([g.pop("db", ""), g.get("none"), g.setdefault("db", "again"), g.db])
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda: request.endpoint,
+        lambda: [request.blueprint, request.blueprints],
+        lambda: [current_app.name, current_app.config["CACHE_VERSION"], bool(request)],
+        lambda: url_for("plain", who="x", page=2),
+        lambda: render_template_string("{{ config.CACHE_VERSION }}{{ url_for('plain', who='x') }}"),
+        connection,
+        *map(
+            logging_of,
+            [read for name in ("path", "address", "x-tenant", "g.user") for read in READS[name][1]],
+        ),
+    ],
+)
+def test_what_tells_nothing_of_the_visitor_may_be_read(site: Site, read: Read) -> None:
+    site.let(numbered(read))
+    answers = [site.ask(who, root="") for who in "ab"]
+    assert answers[0].json["value"] == answers[1].json["value"]
+    assert "Cache-Status" not in answers[0].headers
+
+
+shared = Cache()  # of this module, whose classes can be pickled
+
+
+@dataclass
+class Item:
+    """A thing to sell."""
+
+    name: str
+    count: int = 1
+
+
+class Shop:
+    """A class with memoized methods."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+
+    @shared.memoize()
+    def price(self, item: Item) -> list[float]:
+        return [next(numbers), self.rate * item.count]
+
+    @classmethod
+    @shared.memoize()
+    def name(cls) -> list[Any]:
+        return [next(numbers), cls.__name__]
+
+
+@shared.memoize(tags=["posts"])
+def titles(limit: int) -> list[Any]:
+    return [next(numbers), *db.session.scalars(select(Post.title).limit(limit))]
+
+
+@shared.cached(key_prefix="site name")
+def site_name() -> list[Any]:
+    return [next(numbers), current_app.config["CACHE_KEY_PREFIX"], url_for("plain", who="all")]
+
+
+@shared.memoize()
+def letter(name: str) -> list[Any]:
+    template = "{% if name %}Dear {{ name }},{% endif %} {{ url_for('plain', who='x') }}"
+    return [next(numbers), render_template_string(template, name=name)]
+
+
+@shared.cached()
+def logged() -> int:
+    logging_of(lambda: (request.url, request.remote_addr, current_user.get_id()))()
+    return next(numbers)
+
+
+@shared.memoize()
+def double(n: int) -> list[Any]:
+    return [next(numbers), n + n]
+
+
+@shared.memoize()
+def quadruple(n: int) -> list[Any]:
+    return [next(numbers), double(n)[1] + double(n)[1], connection()]
+
+
+@shared.memoize()
+def parts(*names: str, **more: Any) -> Iterator[Any]:
+    yield from [next(numbers), *names, *sorted(more)]
+
+
+@shared.memoize()
+async def fetched(n: int) -> list[Any]:
+    await asyncio.sleep(0)
+    return [next(numbers), n]
+
+
+def computed() -> list[Any]:
+    tags = ["posts", "users"]
+    return shared.get_or_set("computed", lambda: [next(numbers), titles(3)], tags=tags)  # type: ignore[no-any-return]
+
+
+ORDINARY: list[Read] = [
+    lambda: titles(3),
+    site_name,
+    lambda: letter("Ada"),
+    lambda: (current_user.is_authenticated, logged()),
+    lambda: quadruple(2),
+    lambda: Shop(1.5).price(Item("pen", 3)),
+    Shop.name,
+    lambda: parts("b", "a", colors={"red", "blue"}),
+    lambda: fetched(2),
+    computed,
+    lambda: double(int(session["user"] == "a")),
+    lambda: letter(name=current_user.id and "Grace"),
+]
+
+
+def test_ordinary_functions_of_an_app_with_logins_are_hits(
+    bare: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bare, "async_to_sync", lambda f: lambda *a, **k: asyncio.run(f(*a, **k)))
+    bare.register_blueprint(database)
+    site = Site(bare, shared)
+    shared.init_app(bare)
+    with bare.app_context():
+        fill()
+    for function in ORDINARY:
+        site.app.extensions |= {"call": function, "read": str}
+        answers = [site.ask("a", root="") for _ in range(2)]
+        assert answers[0].json["value"] == answers[1].json["value"]
+        assert "Cache-Status" not in answers[1].headers
