@@ -37,7 +37,7 @@ TIMED = metrics.TIMED
 
 def guarded(backend: Any, leases: bool = True) -> Any:
     """Wrap a backend as the cache does; `leases` adds leases to a backend that has none."""
-    return Codec(failsafe.FailSafe(Adapter(backend) if leases else backend), "", [])
+    return Codec(Adapter(backend) if leases else backend, "", [])
 
 
 def put_under(cache: Cache, app: Flask, front: Any) -> Any:
@@ -52,7 +52,7 @@ def put_under(cache: Cache, app: Flask, front: Any) -> Any:
 
 def behind_breaker(cache: Cache) -> Any:
     """Return the backend behind the breaker, with its leases."""
-    return cache.cache.backend.backend
+    return cache.cache.backend
 
 
 def backend_of(cache: Cache) -> Any:
@@ -147,8 +147,7 @@ def lease_for(patch: pytest.MonkeyPatch, seconds: float) -> None:
 
 def local_leases(cache: Cache) -> Any:
     """Return the leases that `guarded` added to the backend."""
-    adapter: Any = cache.cache.backend.backend
-    return adapter._leases
+    return cache.cache.backend._leases
 
 
 # Functions.

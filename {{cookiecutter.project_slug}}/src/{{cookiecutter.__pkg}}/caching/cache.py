@@ -14,7 +14,6 @@ from flask_caching.backends import NullCache
 
 from . import events, functions, keys, leases, pages, watch
 from .codec import Codec, Entry
-from .failsafe import FailSafe
 from .look import TOKEN_SPARE, Engine, Look, Seconds, Timeout, seconds
 
 if TYPE_CHECKING:
@@ -47,10 +46,9 @@ class Cache(Engine):
             if not secret:
                 raise ValueError("SECRET_KEY is missing, and cached values are signed with it")
             signing = [secret, *(merged.get("SECRET_KEY_FALLBACKS") or [])]
-        if not hasattr(backend, "lease"):
-            backend = leases.Adapter(backend)
         text = self.serializer is not None
-        app.extensions["cache"][self] = Codec(FailSafe(backend), prefix, signing, text)
+        backend = backend if hasattr(backend, "lease") else leases.Adapter(backend)
+        app.extensions["cache"][self] = Codec(backend, prefix, signing, text)
 
     def get(self, key: str) -> Any:
         """Return the value of `key`, None on a miss."""

@@ -15,6 +15,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from . import events
+from .failsafe import FailSafe
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ class Entry(NamedTuple):
     tokens: tuple[tuple[str, str], ...] = ()  #: Each tag's key and token, from before computing.
 
 
-class Codec:
+class Codec(FailSafe):
     """The face of a backend, called `cache.cache` by apps: it takes and gives any value.
 
     Within the process immutable tuples are stored as they are, all else as pickles, so that each
@@ -44,34 +45,28 @@ class Codec:
     """
 
     def __init__(self, backend: Any, prefix: str, secrets: list[Any], text: bool = False) -> None:
-        vars(self).update(backend=backend, _prefix=prefix, _text=text)
-        for name in ("inc", "delete", "delete_many", "clear", "lease", "replace"):
-            vars(self)[name] = getattr(backend, name)  # faster than by `__getattr__`
+        super().__init__(backend)
+        self._prefix, self._text = prefix, text
         # Derived keys: they sign nothing but cached values, sessions least of all.
         as_bytes = [s.encode() if isinstance(s, str) else s for s in secrets]
         self._secrets = [hmac.digest(s, b"cached entries", "sha256") for s in as_bytes]
         self._as_they_are = {int, type(None)} | (set() if secrets else {tuple, Entry})
 
-    def __getattr__(self, name: str) -> Any:
-        """Return a method of the backend that takes no value."""
-        return getattr(self.backend, name)
-
     def __setattr__(self, name: str, value: Any) -> None:
-        backend = self.backend
-        while hasattr(backend, "backend"):
-            backend = backend.backend
-        self.__dict__["_text"] |= name == "serializer" and hasattr(backend, name)
-        own = name in vars(self) or callable(getattr(backend, name, callable))
+        backend = getattr(self.backend, "backend", self.backend)
+        changed = name == "serializer" and hasattr(backend, name)
+        self.__dict__["_text"] = vars(self).get("_text") or changed
+        own = name[0] == "_" or hasattr(Codec, name) or callable(getattr(backend, name, callable))
         object.__setattr__(self if own else backend, name, value)
 
     def get(self, key: str) -> Any:
         """Return the value of `key`, None on a miss."""
-        stored = self.backend.get(key)
+        stored = self.ask("get", key)
         return stored if type(stored) in self._as_they_are else self._load(key, stored)
 
     def get_many(self, *keys: str) -> list[Any]:
         """Return the value of each key, None where there is none, by one command."""
-        found: list[Any] = self.backend.get_many(*keys)
+        found: list[Any] = self.ask("get_many", *keys)
         for at, stored in enumerate(found):
             if type(stored) not in self._as_they_are:
                 found[at] = self._load(keys[at], stored)
@@ -83,13 +78,13 @@ class Codec:
 
     def has(self, key: str) -> bool:
         """Tell whether `key` has a value, None included."""
-        return self.backend.get(key) is not None
+        return self.ask("get", key) is not None
 
     def set_many(self, mapping: Mapping[str, Any], timeout: int | None = None) -> list[str]:
         """Store values as `set` does, by one command; return the keys that were stored."""
         dumped = {key: self._dump("set_many", key, value) for key, value in mapping.items()}
         stored = {key: data for key, data in dumped.items() if data is not None}
-        return list(self.backend.set_many(stored, self._seconds(timeout)))
+        return list(self.ask("set_many", stored, self._seconds(timeout)))
 
     def dec(self, key: str, delta: int = 1) -> int | None:
         """Subtract `delta` as `inc` adds it."""
@@ -100,9 +95,9 @@ class Codec:
         return self.default_timeout if seconds is None else math.ceil(seconds)
 
     def _put(self, how: str, key: str, value: Any, timeout: int | None = None, *lease: str) -> bool:
-        stored, put = self._dump(how, key, value), getattr(self.backend, how)
+        stored = self._dump(how, key, value)
         timeout = timeout if type(timeout) is int else self._seconds(timeout)
-        return stored is not None and bool(put(key, stored, timeout, *lease))
+        return stored is not None and bool(self.ask(how, key, stored, timeout, *lease))
 
     # As those of the backend; False if the value could not be stored.
     set = functools.partialmethod(_put, "set")

@@ -3,8 +3,8 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from . import events
@@ -20,7 +20,6 @@ FALLBACKS: dict[str, Any] = {
     **dict.fromkeys(("set", "add", "delete", "clear", "replace", "store"), False),
     **dict.fromkeys(("get_many", "set_many"), ()),  # None for each key of `get_many`
 }
-_SAMPLED = {"get", "get_many", "lease"}  # frequent: timing each would double their cost
 _DROPPING = {"delete", "delete_many", "clear"}
 
 
@@ -34,8 +33,11 @@ class FailSafe:
     only one background probe touches the engine.
     """
 
+    backend: Any = None
+    is_open = False
+
     def __init__(self, backend: Any) -> None:
-        self.backend, self.is_open = backend, False
+        self.backend = backend
         self._errors = getattr(backend, "errors", (Exception,))
         self._timeout_errors = getattr(backend, "timeout_errors", (TimeoutError,))
         self._rejections = getattr(backend, "rejections", (TypeError, ValueError))
@@ -43,34 +45,31 @@ class FailSafe:
         # Reentrant, because a handler of the log and a subscriber of the event may use the cache.
         self._lock = threading.RLock()
         self._prober = threading.Thread()
-        for operation in FALLBACKS:
-            if hasattr(backend, operation):  # Flask-Caching's own have no `ping` and no `usage`
-                setattr(self, operation, self._guarded(operation))
+        # Frequent operations, because timing each would double their cost.
+        self._is_told = {name: events.one_in(32, 3) for name in ("get", "get_many", "lease")}
 
     def __getattr__(self, name: str) -> Any:
-        """Everything else is the backend's."""
-        return getattr(self.backend, name)
+        """Return an operation, or whatever else the backend has."""
+        its = getattr(self.backend, name)
+        return partial(self.ask, name) if name in FALLBACKS else its
 
-    def _guarded(self, operation: str) -> Callable[..., Any]:
-        call = getattr(self.backend, operation)
-        is_told = events.one_in(32, 3) if operation in _SAMPLED else None
-
-        def guarded(*args: Any) -> Any:
-            if not (self.is_open and self._stays_open(operation)):
-                began = time.perf_counter()
-                try:
-                    result = call(*args)
-                except self._errors as error:
-                    events.operation(operation, "error", time.perf_counter() - began)
-                    self._failed(operation, error)
-                else:
+    def ask(self, operation: str, *args: Any) -> Any:
+        """Return the backend's answer, or the fallback."""
+        if not (self.is_open and self._stays_open(operation)):
+            began = time.perf_counter()
+            try:
+                result = getattr(self.backend, operation)(*args)
+            except self._errors as error:
+                events.operation(operation, "error", time.perf_counter() - began)
+                self._failed(operation, error)
+            else:
+                if self._failures:
                     self._failures = 0
-                    if is_told is None or is_told():
-                        events.operation(operation, "ok", time.perf_counter() - began)
-                    return result
-            return [None] * len(args) if operation == "get_many" else FALLBACKS[operation]
-
-        return guarded
+                is_told = self._is_told.get(operation)
+                if is_told is None or is_told():
+                    events.operation(operation, "ok", time.perf_counter() - began)
+                return result
+        return [None] * len(args) if operation == "get_many" else FALLBACKS[operation]
 
     def _stays_open(self, operation: str) -> bool:
         with self._lock:

@@ -10,12 +10,12 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
-from flask_caching.backends.nullcache import NullCache
+from flask_caching.backends import NullCache
+from flask_caching.backends.base import BaseCache
 
 from .lru import LRUCache
 
@@ -131,8 +131,8 @@ class Adapter:
     """Adds leases, which hold within this process, to a backend that has none."""
 
     def __init__(self, backend: Any) -> None:
-        self.backend = backend
-        self._leases = LRUCache(10_000)
+        self.backend, self._leases = backend, LRUCache(10_000)
+        self.get, self.get_many = backend.get, backend.get_many  # faster than by `__getattr__`
 
     def __getattr__(self, name: str) -> Any:
         """Everything else is the backend's."""
@@ -162,7 +162,7 @@ class Adapter:
             stored = self._leases.get(key) == lease and self.backend.set(key, value, timeout)
             return bool(stored) and self._leases.delete(key)  # not before: a failure leaves a mark
 
-    def set(self, key: str, value: Any, timeout: int) -> bool:
+    def set(self, key: str, value: Any, timeout: Any = None) -> bool:
         """Store `value` and end the lease on `key`."""
         with self._leases.lock:
             self._leases.delete(key)
@@ -182,9 +182,7 @@ class Adapter:
                 self._leases.delete(key)
             return total
 
-    def set_many(self, mapping: Mapping[str, Any], timeout: int) -> list[str]:
-        """Store values as `set` does; return the keys that were stored."""
-        return [key for key, value in mapping.items() if self.set(key, value, timeout)]
+    set_many = BaseCache.set_many  # each by `set`
 
     def delete(self, key: str) -> bool:
         """Drop `key` and the lease on it; True if there was a value."""
