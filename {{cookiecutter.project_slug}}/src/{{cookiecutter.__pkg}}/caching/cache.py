@@ -4,8 +4,7 @@ import functools
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cachelib import SimpleCache
@@ -95,7 +94,7 @@ class Cache(Engine):
         added: bool = backend.add(key, entry, lifetime)
         if not added and not self.has(key):
             # The value there may have expired by our clock. Under a lease nobody else replaces it.
-            with self._alone(key, "add") as lease:
+            with self.alone(key, "add") as lease:
                 free = lease and not self.has(key)
                 added = bool(free and backend.store(key, entry, lifetime, lease))
         if added:
@@ -112,16 +111,20 @@ class Cache(Engine):
             raise longer
         if (total := backend.inc(key, delta)) is not None:
             return total  # type: ignore[no-any-return]
-        with self._alone(key, "inc", tries=2000) as lease:
+
+        def counted() -> Entry:
             # A value with times, such as one of `get_or_set`, or one that has expired.
             entry = self.find((key,))[key] or Entry(0, self.clock(), self.expiry(None))
             if type(entry.value) is not int:
                 raise TypeError(f"{key!r} holds no integer to count on")
-            total = entry.value + delta
-            if not -(2**63) <= total < 2**63:
+            if not -(2**63) <= entry.value + delta < 2**63:
                 raise longer
-            entry, late = entry._replace(value=total), self.lifetime(entry.expires + TOKEN_SPARE)
-            return total if lease and backend.store(key, entry, late, lease) else None
+            return entry._replace(value=entry.value + delta)
+
+        counted()  # raises before a lease is taken
+        with self.alone(key, "inc", tries=2000) as lease:
+            late = self.lifetime((entry := counted()).expires + TOKEN_SPARE)
+            return entry.value if lease and backend.store(key, entry, late, lease) else None
 
     def dec(self, key: str, delta: int = 1) -> int | None:
         """Subtract `delta` as `inc` adds it."""
@@ -162,25 +165,10 @@ class Cache(Engine):
         """
         return self.cache.delete_many(*map(keys.tag_key, tags)) is not None
 
-    @contextmanager
-    def _alone(self, key: str, about: str, tries: int = 1) -> Iterator[str]:
-        """Hold a lease on `key`; "" if another caller has it for so many tries, 1 ms apart."""
-        backend, is_ours = self.cache, False
-        while not is_ours and tries:
-            lease, is_ours = self.computations.take(backend, key, about.ljust(leases.ABOUT))
-            tries -= 1
-            time.sleep(0.001 if tries and not is_ours else 0)
-        try:
-            yield lease if is_ours else ""
-        finally:
-            if is_ours:
-                backend.replace(key, lease, leases.ENDED, leases.PASS)
-                self.computations.end(lease)
-
     def _entry(self, value: Any, timeout: Seconds | None) -> tuple[Any, int]:
         """Return the entry that `set` and `add` store, and its lifetime in seconds."""
         lasts = seconds(self.cache.default_timeout if timeout is None else timeout)
-        if type(value) is int and lasts == int(lasts):
+        if type(value) is int and -(2**63) <= value < 2**63 and lasts == int(lasts):
             return value, int(lasts)  # bare, to count on: only the backend judges its expiry
         expires = self.expiry(lasts)
         return Entry(value, self.clock(), expires), self.lifetime(expires)

@@ -6,7 +6,8 @@ import hashlib
 import math
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from operator import methodcaller
@@ -97,19 +98,40 @@ class Engine(flask_caching.Cache):
         """
         tokens = list[tuple[str, str]]()
         for tag in tags:
-            token, made = (
-                found[tag],
-                Entry(secrets.token_hex(8), self.clock(), until + TOKEN_SPARE),
-            )
+            token = found[tag]
+            made = Entry(secrets.token_hex(8), self.clock(), until + TOKEN_SPARE)
+            lives = self.lifetime(made.expires)
+            if token and token.expires < until:  # older entries have it: it must live longer
+                with self.alone(tag, "token", tries=100) as lease:
+                    # Not if an invalidation drops it meanwhile, and the lease with it.
+                    now = self.find((tag,), bare=False)[tag]
+                    longer = now and now._replace(expires=max(now.expires, made.expires))
+                    stored = longer and lease and self.cache.store(tag, longer, lives, lease)
+                    token = longer if stored else None
             if token is None:
-                added = self.cache.add(tag, made, self.lifetime(made.expires))
+                added = self.cache.add(tag, made, lives)
                 # Or another caller was first.
                 token = made if added else self.find((tag,), bare=False)[tag]
             if token is None or token.expires < until:
-                self.cache.set(tag, made, self.lifetime(made.expires))
+                self.cache.set(tag, made, lives)
                 token = made
             tokens.append((tag, str(token.value)))
         return tuple(tokens)
+
+    @contextmanager
+    def alone(self, key: str, about: str, tries: int = 1) -> Iterator[str]:
+        """Hold a lease on `key`; "" if another caller has it for so many tries, 1 ms apart."""
+        backend, is_ours = self.cache, False
+        while not is_ours and tries:
+            lease, is_ours = self.computations.take(backend, key, about.ljust(leases.ABOUT))
+            tries -= 1
+            time.sleep(0.001 if tries and not is_ours else 0)
+        try:
+            yield lease if is_ours else ""
+        finally:
+            if is_ours:
+                backend.replace(key, lease, leases.ENDED, leases.PASS)
+                self.computations.end(lease)
 
     def expiry(self, timeout: Seconds | None) -> float:
         """Return when a value that is stored now expires; infinity for never."""
