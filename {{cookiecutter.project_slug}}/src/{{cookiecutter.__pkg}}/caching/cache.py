@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import flask_caching
 from cachelib import SimpleCache
 from flask import Flask
 from flask_caching.backends import NullCache
@@ -62,10 +63,6 @@ class Cache(Engine):
         for name in names:
             events.lookup(events.DIRECT, "hit" if found[name] else "miss", took)
         return [entry and entry.value for entry in map(found.get, names)]
-
-    def get_dict(self, *names: str) -> dict[str, Any]:
-        """Return the value of each key by key, None where there is none."""
-        return dict(zip(names, self.get_many(*names), strict=True))
 
     def has(self, key: str) -> bool:
         """Tell whether `key` has a value, None included."""
@@ -122,15 +119,9 @@ class Cache(Engine):
             entry, late = entry._replace(value=total), self.lifetime(entry.expires + TOKEN_SPARE)
             return total if lease and backend.store(key, entry, late, lease) else None
 
-    def dec(self, key: str, delta: int = 1) -> int | None:
-        """Subtract `delta` as `inc` adds it."""
-        return self.inc(key, -delta)
-
-    def delete_many(self, *names: str) -> list[str]:
-        """Drop the keys and return them; none if they could not be dropped."""
-        return self.cache.delete_many(*names) or []
-
-    unlink = delete_many
+    # By `inc`, `get_many` and `delete_many`.
+    dec, get_dict = Codec.dec, Codec.get_dict
+    unlink = flask_caching.Cache.delete_many
 
     def get_or_set(
         self,
@@ -159,22 +150,19 @@ class Cache(Engine):
         Entries that are still being computed are included. False if the backend is unavailable:
         this process then clears the app's entries before it uses the backend again.
         """
-        return self.cache.delete_many(*map(keys.tag_key, tags)) is not None
+        tag_keys = [*map(keys.tag_key, tags)]
+        return bool(self.cache.delete_many(*tag_keys) == tag_keys)
 
     @contextmanager
     def _alone(self, key: str, about: str, tries: int = 1) -> Iterator[str]:
         """Hold a lease on `key`; "" if another caller has it for so many tries, 1 ms apart."""
-        backend, is_ours = self.cache, False
-        while not is_ours and tries:
-            lease, is_ours = self.computations.take(backend, key, about.ljust(leases.ABOUT))
-            tries -= 1
-            time.sleep(0.001 if tries and not is_ours else 0)
+        backend, lease = self.cache, leases.new(about.ljust(leases.ABOUT))
+        while (other := backend.lease(key, lease, leases.LEASE)) and (tries := tries - 1):
+            time.sleep(0.001)
         try:
-            yield lease if is_ours else ""
+            yield "" if other else lease
         finally:
-            if is_ours:
-                backend.replace(key, lease, leases.ENDED, leases.PASS)
-                self.computations.end(lease)
+            backend.replace(key, lease, leases.ENDED, leases.PASS)
 
     def _entry(self, value: Any, timeout: Seconds | None) -> tuple[Any, int]:
         """Return the entry that `set` and `add` store, and its lifetime in seconds."""
@@ -257,7 +245,7 @@ class Cache(Engine):
         if owner is not None and not (args and args[0] is owner):
             args = (owner, *args)
         call = f.make_cache_key(f.uncached, *args, **kwargs)
-        return self.cache.delete_many(call, keys.tag_key(call)) is not None
+        return bool(self.cache.delete_many(call, keys.tag_key(call)))
 
     def delete_memoized_verhash(self, f: Any, *args: Any) -> bool:  # type: ignore[override]
         """Drop all results that `memoize` keeps for `f`."""

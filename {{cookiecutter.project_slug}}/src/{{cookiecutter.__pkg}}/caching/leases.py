@@ -12,6 +12,7 @@ import threading
 import time
 from contextlib import suppress
 from contextvars import ContextVar
+from functools import partial, partialmethod
 from typing import Any
 
 from flask_caching.backends import NullCache
@@ -151,32 +152,16 @@ class Adapter:
             stored = self._leases.get(key) == lease and self.backend.set(key, value, timeout)
             return bool(stored) and self._leases.delete(key)  # not before: a failure leaves a mark
 
-    def set(self, key: str, value: Any, timeout: Any = None) -> bool:
-        """Store `value` and end the lease on `key`."""
+    def _end(self, operation: str, key: str, *args: Any) -> Any:
         with self._leases.lock:
-            self._leases.delete(key)
-            return bool(self.backend.set(key, value, timeout))
-
-    def add(self, key: str, value: Any, timeout: int) -> bool:
-        """Store `value` unless `key` has one, and end the lease on it; True if it was stored."""
-        with self._leases.lock:
-            added = bool(self.backend.add(key, value, timeout))
-            return added and (self._leases.delete(key) or True)
-
-    def inc(self, key: str, delta: int) -> int | None:
-        """Add `delta` to the integer under `key`, and end the lease on it; return the sum."""
-        with self._leases.lock:
-            total: int | None = self.backend.inc(key, delta)
-            if total is not None:
+            done = getattr(self.backend, operation)(key, *args)
+            if done is not False or operation == "delete":  # not if `add` found a value
                 self._leases.delete(key)
-            return total
+            return done
 
-    set_many = BaseCache.set_many  # each by `set`
-
-    def delete(self, key: str) -> bool:
-        """Drop `key` and the lease on it; True if there was a value."""
-        self._leases.delete(key)
-        return bool(self.backend.delete(key))
+    # As those of the backend; they end the lease on the key.
+    set, add, inc, delete = map(partial(partialmethod, _end), ("set", "add", "inc", "delete"))
+    set_many = BaseCache.set_many  # by `set`
 
     def delete_many(self, *keys: str) -> list[str]:
         """Drop keys as `delete` does; return them."""
