@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from shop.caching import advice, failsafe, leases, look
+from shop.caching import advice, failsafe, keys, leases, look
 from shop.caching.cache import Cache
 from shop.caching.codec import Codec
 from shop.caching.leases import Adapter, Computations
@@ -109,6 +109,16 @@ def running(cache: Cache) -> dict[str, Any]:
     return dict(cache.computations._running)
 
 
+def waiting(cache: Cache) -> dict[Any, Any]:
+    """Return the look-ups of `cache` that wait for others' computations."""
+    return dict(cache.computations.waiting)
+
+
+def circle_after(patch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Set after how long a wait for another process is taken for a circle."""
+    patch.setattr(leases, "CIRCLE", seconds)
+
+
 def on_wait(patch: pytest.MonkeyPatch, tell: Callable[[], object]) -> None:
     """Call `tell` whenever a caller begins to wait for another one's computation."""
     wait = Computations.wait
@@ -141,6 +151,11 @@ def local_leases(cache: Cache) -> Any:
 
 
 # Functions.
+
+
+def forget_functions(patch: pytest.MonkeyPatch) -> None:
+    """Forget which functions were decorated, as another process would."""
+    patch.setattr(keys, "_first", {})
 
 
 def forget_warnings(patch: pytest.MonkeyPatch) -> None:
@@ -186,6 +201,15 @@ def store_instead(patch: pytest.MonkeyPatch, value: Any, signed: bool) -> None:
 def client(cache: Cache) -> Any:
     """Return the `redis` backend's client."""
     return backend_of(cache)._client
+
+
+def let_pass(cache: Cache, seconds: float) -> None:
+    """Let time pass on the `redis` backend's server, if there is one; its clock is its own."""
+    backend = backend_of(cache)
+    for name in backend._client.scan_iter() if hasattr(backend, "_client") else ():
+        left = backend._client.pttl(name)
+        if name.decode().startswith(backend._prefix) and left > 0:
+            backend._client.pexpire(name, left - round(1000 * seconds))
 
 
 def give_up_after(cache: Cache, seconds: float) -> None:

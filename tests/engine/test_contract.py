@@ -1,8 +1,9 @@
 """What every backend promises. Point `backend_settings` at one of your own to check it."""
 
 import dataclasses
+import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from flask import Flask
 
 from shop.caching.cache import Cache
+from tests.engine import inside
 from tests.engine.fixtures import Clock
 
 
@@ -274,3 +276,63 @@ def test_clear_leaves_other_apps_alone(cache: Cache, bare: Flask) -> None:
         other.set("k", neighbour)
         cache.clear()
         assert other.get("k") == neighbour
+
+
+# Time.
+
+MONTH = 30 * 86400
+NAMES = ["set", "many", "none", "add", "count", "computed"]
+
+
+@pytest.fixture
+def here(bare: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Cache, Clock]]:
+    """Return a cache that asks `time.time` for the time, and what moves that."""
+    clock = Clock()
+    monkeypatch.setattr("time.time", clock)
+    with bare.app_context():
+        yield Cache(bare), clock
+
+
+def fill(cache: Cache, count: Any) -> Callable[[], int]:
+    """Store values of each kind for a minute; return a memoized function, too."""
+    cache.set_many({"many": ("v",), "none": None}, 60)
+    cache.set("set", "v", 60)
+    cache.set("count", count, 60)
+    cache.add("add", ["v"], 60)
+    cache.get_or_set("computed", lambda: {"v"}, 60, stale=60, tags=["t"])
+    return cache.memoize(60)(lambda: next(runs))
+
+
+runs = itertools.count()
+
+
+@pytest.mark.parametrize("count", [5, 1.5])
+@pytest.mark.parametrize(("move", "kept"), [(59, True), (120, False), (MONTH, False)])
+def test_when_time_moves_on_what_is_due_expires(
+    here: tuple[Cache, Clock], count: Any, move: float, kept: bool
+) -> None:
+    cache, clock = here
+    memoized = fill(cache, count)
+    first = memoized()
+    clock.forward(move)
+    inside.let_pass(cache, move)
+    assert [cache.has(name) for name in NAMES] == [kept] * len(NAMES)
+    assert (memoized() == first) == kept
+
+
+@pytest.mark.parametrize("back", [2, 30, 86400, MONTH])
+def test_values_from_the_future_are_misses_and_are_replaced(
+    here: tuple[Cache, Clock], back: float
+) -> None:
+    cache, clock = here
+    first = fill(cache, 1.5)()
+    clock.forward(-back)
+    assert not any(map(cache.has, NAMES))
+    memoized = fill(cache, 1.5)
+    second = memoized()
+    clock.forward(59)
+    assert all(map(cache.has, NAMES))
+    assert memoized() == second != first
+    clock.forward(1)
+    assert not any(map(cache.has, NAMES))
+    assert memoized() != second

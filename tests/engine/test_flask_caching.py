@@ -26,6 +26,7 @@ from flask_caching import make_template_fragment_key, signals
 from flask_caching.backends import FileSystemCache, NullCache, SimpleCache
 
 from shop.caching.cache import Cache
+from tests.engine import inside
 from tests.engine.fixtures import Clock
 from tests.engine.inside import backend_of
 
@@ -229,7 +230,7 @@ def test_keys_are_made_with_the_hash_method_of_choice(bare: Flask, method: Any) 
 @pytest.mark.parametrize(("option", "setting"), [(None, True), (True, False), (False, True)])
 @pytest.mark.parametrize("method", ["cached", "memoize"])
 def test_source_check_makes_the_source_count(
-    bare: Flask, option: Any, setting: bool, method: str
+    bare: Flask, option: Any, setting: bool, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = Cache(bare, config={"CACHE_SOURCE_CHECK": setting})
     decorate: Any = getattr(cache, method)(source_check=option)
@@ -242,6 +243,7 @@ def test_source_check_makes_the_source_count(
     with bare.app_context():
         first = decorate(fresh)()
         assert decorate(fresh)() == first
+        inside.forget_functions(monkeypatch)
         assert (decorate(edited)() == first) == (option is False)
 
 
@@ -494,3 +496,51 @@ def test_pages_are_safe_on_a_stock_backend(stock: Any, bare: Flask) -> None:
         assert anyone.head(path).headers["Cache-Status"].startswith("bare; fwd=miss; detail=")
         assert (anyone.get(path).text == anyone.get(path).text) == kept
     assert anyone.head("/page").headers["Cache-Status"].startswith("bare; hit") == keeps
+
+
+# The backend itself, as `cache.cache`.
+
+
+def check_face(cache: Cache, keeps: bool) -> None:
+    face = cache.cache
+    assert face.set("k", ("v", 1))
+    assert face.set_many({"a": ["v"], "b": 2}) == ["a", "b"]
+    assert face.add("c", {"v": 3}) == face.add("d", 4)
+    values: list[Any] = [("v", 1), ["v"], 2, {"v": 3}, 4]
+    assert face.get_many(*"kabcd") == (values if keeps else [None] * 5)
+    assert [face.get(key) for key in "kabcd"] == face.get_many(*"kabcd")
+
+
+def test_the_face_of_a_backend_needs_no_timeout(cache: Cache) -> None:
+    check_face(cache, True)
+
+
+def test_the_face_of_a_stock_backend_needs_no_timeout(stock: Any, clock: Clock) -> None:
+    cache, keeps = stock
+    check_face(cache, keeps)
+    clock.forward(299)
+    assert cache.cache.get("k") == (("v", 1) if keeps else None)
+    clock.forward(2)
+    assert cache.cache.get("k") is None
+
+
+def test_attributes_of_the_backend_can_be_set(cache: Cache, clock: Clock) -> None:
+    cache.cache.default_timeout = 7
+    assert backend_of(cache).default_timeout == cache.cache.default_timeout == 7
+    cache.set("k", "v")
+    clock.forward(6.9)
+    assert cache.get("k") == "v"
+    clock.forward(0.1)
+    assert cache.get("k") is None
+
+
+@pytest.mark.parametrize("kind", [SimpleCache, FileSystemCache])
+def test_a_serializer_can_be_set_later(bare: Flask, kind: Any, tmp_path: Path) -> None:
+    settings = {"CACHE_TYPE": kind.__name__, "CACHE_DIR": str(tmp_path)}
+    cache = Cache(bare, config=settings)
+    with bare.app_context():
+        cache.cache.serializer = serializer = JSONSerializer()
+        assert backend_of(cache).serializer is serializer
+        for value in ("v", {"a": [1, (2, None)]}, 5):
+            assert cache.set("k", value)
+            assert cache.get("k") == value

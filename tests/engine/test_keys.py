@@ -71,10 +71,7 @@ class Color(enum.Enum):
 
 
 def closure(value: Any) -> Call:
-    def inner() -> list[Any]:
-        return [next(numbers), id(value)]
-
-    return inner
+    return lambda: [next(numbers), id(value)]
 
 
 def deep(value: Any) -> Call:
@@ -94,25 +91,24 @@ def local_class(value: str) -> type:
     return Local
 
 
+def local_enum(value: int) -> Any:
+    class Local(enum.Enum):
+        ONE = value
+
+    return Local.ONE
+
+
 def number(*_: Any, **__: Any) -> int:
     return next(numbers)
 
 
 def twice(function: Call) -> Call:
-    @functools.wraps(function)
-    def wrapper() -> list[Any]:
-        return [function(), function()]
-
-    return wrapper
+    return functools.wraps(function)(lambda: [function(), function()])
 
 
 def times(count: int) -> Callable[[Call], Call]:
     def decorate(function: Call) -> Call:
-        @functools.wraps(function)
-        def wrapper() -> list[Any]:
-            return [function() for _ in range(count)]
-
-        return wrapper
+        return functools.wraps(function)(lambda: [function() for _ in range(count)])
 
     return decorate
 
@@ -126,43 +122,29 @@ def itself() -> Call:
 
 def functions() -> list[Call]:
     """Return functions that must not share a result, made anew, as another process does."""
-    values = [None, True, 1, 1.0, "1", b"1", (1,), [1], {"1", "2", "3"}, {"1": 1}, frozenset("ab")]
-    values += [Decimal(1), date(2027, 1, 1), re.compile("a"), Point(1), Point(2), Other(1)]
-    values += [
-        Color.RED,
-        Color.BLUE,
-        int,
-        str,
-        Point,
-        math,
-        json,
-        len,
-        max,
-        "a".upper,
-        Point().number,
-    ]
-    values += [partial(pow, 2), partial(pow, 3), logging.getLogger("a"), logging.getLogger("b")]
-    values += [lambda: 1, lambda: 2, closure(1), closure(2), closure(closure(1)), [closure(1)]]
-    values += [local_class("a"), local_class("b"), itself(), twice(number), times(2)(number)]
-    values += [Cache().memoize()(closure(3)), Cache().memoize()(closure(4)), {"f": lambda: 5}]
+    values: list[Any] = [None, True, 1, 1.0, "1", b"1", (1,), [1], {"1", "2", "3"}, {"1": 1}]
+    values += [frozenset("ab"), Decimal(1), date(2027, 1, 1), re.compile("a"), Color.RED]
+    values += [Point(1), Point(2), Other(1), Color.BLUE, int, str, Point, math, json, len, max]
+    values += ["a".upper, Point().number, partial(pow, 2), partial(pow, 3), itself()]
+    values += [logging.getLogger("a"), logging.getLogger("b"), lambda: 1, lambda: 2]
+    values += [closure(1), closure(closure(1)), [closure(1)], {"f": lambda: 5}]
+    values += [local_class("a"), local_class("b"), local_enum(1), local_enum(2)]
+    values += [twice(number), times(2)(number), type(local_enum(1))]
+    values += [Cache().memoize()(closure(3)), Cache().cached()(closure(4))]
     made: list[Call] = [make(value) for value in values for make in (closure, deep)]
     made += [lambda: [number(), 1], lambda: [number(), 2], lambda: [number(), "1"]]
     made += [lambda: [number(), 1.0], lambda: [number(), True], lambda: [number(), int]]
-    made += [lambda: [number(), str], lambda: number() in {"a", "b", "c"}, lambda: number(a=1)]
-    made += [
-        lambda: number(b=1),
-        lambda: [lambda: 1, number()][1],
-        lambda: [lambda: 2, number()][1],
-    ]
+    made += [lambda: [number(), str], lambda: number() in {1, 2, 3}, lambda: number(a=1)]
+    made += [lambda: number(b=1), lambda: [lambda: 1, number()][1]]
+    made += [lambda: [lambda: 2, number()][1]]
     made += [lambda n=n: [number(), n] for n in range(3)]
     made += [lambda *, n=n: [n, number()] for n in range(3)]
     made += [partial(number, 1), partial(number, 2), partial(number, "1"), partial(number, n=1)]
     made += [partial(partial(number, 1), 2), partial(partial(number, n=1), m=2)]
-    made += [partial(made[-1], 3), partial(lambda *_: number(), 3)]
+    made += [partial(lambda n: number(), 3), partial(lambda n: number(n), 3), partial(Point(3))]
     made += [Point(1).number, Point(2).number, Other(1).number, Point.of_class, Other.of_class]
-    made += [Point(1), Point(2), Other(1), partial(Point(3))]
-    made += ["a".upper, "b".upper, "a".lower, [1].copy, [{2}].copy]
-    made += [twice(number), times(2)(number), times(3)(number), twice(twice(number))]
+    made += [Point(1), Point(2), Other(1), "a".upper, "b".upper, "a".lower, [1].copy, [{2}].copy]
+    made += [twice(number), times(2)(number), times(3)(number), twice(twice(number)), itself()]
     made += [twice(Point(1).number), partial(math.gcd, 4), os.getpid]
     return made
 
@@ -184,6 +166,21 @@ def test_functions_that_differ_share_no_result(cache: Cache, kind: str) -> None:
     results = [one() for one in kept]
     assert [one() for one in kept] == results
     assert [getattr(cache, kind)()(function)() for function in functions()] == results
+
+
+def registered() -> list[Call]:
+    """Return functions of one name, as decorators that register them leave them in a module."""
+    text = "def _():\n    return {!r}\n"
+    spaces: list[dict[str, Any]] = [{"__name__": __name__} for _ in "abc"]
+    for name, space in zip("abc", spaces, strict=True):
+        exec(text.format(name), space)
+    return [space["_"] for space in spaces]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_functions_of_one_name_are_told_apart(cache: Cache, kind: str) -> None:
+    kept = [getattr(cache, kind)()(function) for function in registered()]
+    assert [[one() for one in kept] for _ in range(2)] == [["a", "b", "c"]] * 2
 
 
 def test_keys_are_the_same_in_another_process() -> None:

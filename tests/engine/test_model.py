@@ -78,7 +78,7 @@ class Model:
         if type(item.value) is not int:
             raise TypeError
         total: int = item.value + delta
-        if not -(2**63) <= total < 2**63:
+        if not all(-(2**63) <= number < 2**63 for number in (delta, total)):
             raise OverflowError
         self.put(key, replace(item, value=total))
         return total

@@ -215,3 +215,30 @@ def test_with_rediss_the_server_is_spoken_to_by_tls(bare: Flask) -> None:
         with pytest.raises(exceptions.ConnectionError):
             asking.result()
     assert hello[:2] == b"\x16\x03"  # a TLS handshake: RFC 8446, section 5.1
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        {"CACHE_REDIS_HOST": "cache"},
+        {"CACHE_REDIS_PORT": 6380, "CACHE_REDIS_DB": 1},
+        {"CACHE_REDIS_HOST": "cache", "CACHE_REDIS_PASSWORD": "secret"},
+        {"CACHE_OPTIONS": {"socket_timeout": 1}},
+        {"CACHE_ARGS": [1], "CACHE_REDIS_SENTINELS": [("a", 1)]},
+        {"CACHE_OPTIONS": {"ssl": True}, "CACHE_REDIS_CLUSTER": "a:1,b:2"},
+    ],
+)
+@pytest.mark.parametrize("place", ["app", "cache"])
+def test_settings_of_flask_cachings_redis_are_refused_with_the_name_of_ours(
+    bare: Flask, theirs: dict[str, Any], place: str
+) -> None:
+    bare.config |= theirs if place == "app" else {}
+    with pytest.raises(ValueError, match="set CACHE_REDIS_URL instead") as caught:
+        Cache(bare, config=theirs if place == "cache" else None)
+    assert all(name in str(caught.value) for name in theirs)
+    assert "secret" not in str(caught.value)
+
+
+def test_settings_of_flask_cachings_redis_that_are_empty_do_no_harm(bare: Flask) -> None:
+    bare.config |= {"CACHE_REDIS_HOST": None, "CACHE_OPTIONS": {}, "CACHE_ARGS": []}
+    assert Cache(bare).cache.set("k", "v")

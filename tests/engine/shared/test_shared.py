@@ -13,6 +13,7 @@ from flask import Flask
 from shop.caching.cache import Cache
 from shop.settings import load
 from tests.engine import inside
+from tests.engine.test_waits import Ring
 
 PROCESSES = 4
 ROUNDS = 200
@@ -162,3 +163,12 @@ def test_a_value_that_was_planted_is_no_computed_value(
     computed = cache.memoize()(lambda: "computed")
     inside.backend_of(cache).set(computed.make_cache_key(None), planted, 60)
     assert computed() == "computed"
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_a_circle_over_processes_is_resolved_soon(
+    bare: Flask, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    inside.circle_after(monkeypatch, 0.2)
+    # They know as little of each other's computations as those of several processes.
+    Ring([Cache(bare) for _ in range(size)]).run(bare)

@@ -2,6 +2,8 @@
 
 import logging
 import re
+from collections.abc import Sequence, Set
+from itertools import islice
 from typing import Any
 
 from flask import after_this_request
@@ -79,8 +81,8 @@ def warn_of_session(name: str, value: Any) -> None:
         one = left.pop() if left else None
         if "_sa_instance_state" in getattr(one, "__dict__", ()):
             warn_once(_OF_SESSION, name)
-        elif isinstance(one, (dict, list, tuple, set)):
-            left += one.values() if isinstance(one, dict) else one
+        elif isinstance(one, (dict, Sequence, Set)) and not isinstance(one, (str, bytes)):
+            left += islice(one.values() if isinstance(one, dict) else one, 200)
 
 
 _OF_SESSION = (

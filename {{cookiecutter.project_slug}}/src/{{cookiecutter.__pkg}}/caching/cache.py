@@ -102,11 +102,12 @@ class Cache(Engine):
     def inc(self, key: str, delta: int = 1) -> int | None:
         """Add `delta` to the integer under `key`, or to 0; return the sum, None if that fails.
 
-        Raises TypeError for another value, and OverflowError for a sum of more than 64 bits.
+        Raises TypeError for another value, and OverflowError beyond 64 bits.
         """
-        backend = self.cache
-        fits = -(2**63) <= delta < 2**63
-        if fits and (total := backend.inc(key, delta)) is not None:
+        backend, longer = self.cache, OverflowError(f"{key!r} cannot count beyond 64 bits")
+        if not -(2**63) <= delta < 2**63:
+            raise longer
+        if (total := backend.inc(key, delta)) is not None:
             return total  # type: ignore[no-any-return]
         with self._alone(key, "inc", tries=2000) as lease:
             # A value with times, such as one of `get_or_set`, or one that has expired.
@@ -115,7 +116,7 @@ class Cache(Engine):
                 raise TypeError(f"{key!r} holds no integer to count on")
             total = entry.value + delta
             if not -(2**63) <= total < 2**63:
-                raise OverflowError(f"the sum under {key!r} would take more than 64 bits")
+                raise longer
             entry, late = entry._replace(value=total), self.lifetime(entry.expires + TOKEN_SPARE)
             return total if lease and backend.store(key, entry, late, lease) else None
 

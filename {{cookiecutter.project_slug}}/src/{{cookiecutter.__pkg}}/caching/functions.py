@@ -61,7 +61,7 @@ class Function:
         """
         awaits = self.is_async and in_event_loop()
         # What the key is made of, the function may read too.
-        with rules.watching(aside=True) if self.asks else nullcontext(set[str]()) as in_key:
+        with rules.watching() if self.asks else nullcontext(set[str]()) as in_key:
             owner = self.owner()
             key = self.key(args, kwargs, owner)
         if owner is None and self.private_key:

@@ -20,7 +20,8 @@ def name_of(function: Callable[..., Any]) -> str:
         function = function.func
     if not hasattr(function, "__qualname__"):
         function = type(function)
-    return f"{function.__module__}.{function.__qualname__}"
+    module = getattr(function, "__module__", None) or type(function).__module__
+    return f"{module}.{function.__qualname__}"
 
 
 def unwrapped(function: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
@@ -150,15 +151,19 @@ def _around(function: Any) -> list[Any]:
     return ["empty" if cell == CellType() else cell.cell_contents for cell in cells]
 
 
+_first: dict[str, CodeType] = {}  # the code of the first function of each name that is enough
+
+
 def identity(function: Any) -> tuple[str, str]:
     """Return what tells a function from others of its name, and which variables could not.
 
     That is its code, and the variables around it as they are now (its closure). One that cannot be
     pickled gets a random value, so that the results are this process's own.
     """
-    if is_named(function):
+    code: Any = getattr(function, "__code__", None)
+    if is_named(function) and (not code or _first.setdefault(name_of(function), code) == code):
         return "", ""
-    code, parts, unclear = function.__code__, list[Any](), list[str]()
+    parts, unclear = list[Any](), list[str]()
     for variable, content in zip(code.co_freevars, _around(function), strict=True):
         try:
             parts.append(_contents(content, _Identifier))

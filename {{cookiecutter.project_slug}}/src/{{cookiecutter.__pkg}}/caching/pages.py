@@ -45,7 +45,7 @@ def decorate(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
             return None
         context = watch.current_context()
         view = context.app.view_functions.get(context.request.endpoint)
-        before: set[str] = getattr(context.request, "watches", {}).get(0, set())
+        before: set[str] = getattr(context.request, "watches", {}).get(0, [set()])[0]
         if getattr(context._session, "accessed", False):
             before = before | {"session"}
         method = context.request.method
@@ -100,8 +100,9 @@ class WatchedRequest(Request):
     details: tuple[str, ...] = ()  #: Why functions' results were not kept.
 
     def __init__(self, environ: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        #: The names of what was read, for the whole request and for each block that is watched.
-        self.watches: dict[int, set[str]] = {0: set()}
+        #: The names of what was read, for the whole request and for each block that is watched,
+        #: and in how many frames of `logging` it began.
+        self.watches: dict[int, tuple[set[str], int]] = {0: (set(), 0)}
         # What was read for a log, and the plain values in `g` before that.
         self.logged, self.known = set[str](), dict[str, Any]()
         super().__init__(environ, *args, **kwargs)

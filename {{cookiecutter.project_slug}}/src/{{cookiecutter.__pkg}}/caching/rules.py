@@ -33,7 +33,7 @@ def reading(context: Any, aside: bool = False) -> Iterator[set[str]]:
     reads, before = set[str](), request.watches
     if aside:
         request.watches = {}
-    request.watches[id(reads)] = reads
+    request.watches[id(reads)] = reads, watch.logging_depth()
     accessed, session.accessed = session.accessed, False
     try:
         yield reads
@@ -46,13 +46,13 @@ def reading(context: Any, aside: bool = False) -> Iterator[set[str]]:
 
 
 @contextmanager
-def watching(aside: bool = False) -> Iterator[set[str]]:
+def watching() -> Iterator[set[str]]:
     """Note what the block, which is no page, reads of the request, if there is one."""
     context = watch.current_context() if has_request_context() else None
     if context is None or not hasattr(context.request, "watches"):
         yield set() if context is None else {"request.request_class"}
         return
-    with reading(context, aside) as reads, watch.spying(context):
+    with reading(context) as reads, watch.spying(context):
         yield reads
 
 

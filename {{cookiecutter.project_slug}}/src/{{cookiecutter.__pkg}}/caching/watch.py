@@ -47,11 +47,12 @@ X-Authentik-Username X-Authentik-Email X-Authentik-JWT X-Pomerium-JWT-Assertion 
 """
 #: Headers that say who the visitor is. Requests with one of them go past the cache.
 PRIVATE_HEADERS = tuple(" ".join(line.partition("#")[0] for line in _PRIVATE.splitlines()).split())
-#: Names in `g` that say who the visitor is: of Flask's tutorial, Flask-Login, Flask-WTF,
-#: Flask-HTTPAuth, Flask-JWT-Extended and Flask-Principal.
+#: Names in `g` that say who the visitor is, or the language: of Flask's tutorial and patterns,
+#: Flask-Login, Flask-WTF, Flask-HTTPAuth, Flask-JWT-Extended, Flask-Principal and Flask-Babel.
 USER_NAMES = (
     *("user", "user_id", "current_user", "_login_user", "csrf_token", "csrf_valid"),
     *("flask_httpauth_user", "_jwt_extended_jwt", "_jwt_extended_jwt_user", "identity"),
+    *("lang_code", "_flask_babel"),
 )
 
 
@@ -76,22 +77,31 @@ _FREE_CODE = {("flask_login.utils", "_create_identifier")}
 def note(request: Any, name: str) -> None:
     """Note that `name` was read, unless to format a log record or by code that does not use it."""
     watches = tuple(request.watches.values())
-    if all(name in reads for reads in watches):
+    if all(name in reads for reads, _ in watches):
         return
+    depth = logging_depth()
+    if depth < 0:
+        return
+    for reads, began in watches:
+        if depth <= began:
+            reads.add(name)
+    if depth > watches[0][1] and name not in _LOGGED:
+        known = attributes(g) if g and not request.logged else {}
+        request.known |= {n: it for n, it in known.items() if type(it) in _PLAIN}
+        request.logged.add(name)
+
+
+def logging_depth() -> int:
+    """Return how many frames of `logging` the caller is in; -1 in code that reads for nothing."""
     frame: Any = sys._getframe(1)
+    depth = 0
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
         if (module, frame.f_code.co_name) in _FREE_CODE:
-            return
-        if module.partition(".")[0] == "logging":
-            if name not in _LOGGED:
-                known = attributes(g) if g and not request.logged else {}
-                request.known |= {n: it for n, it in known.items() if type(it) in _PLAIN}
-                request.logged.add(name)
-            return
+            return -1
+        depth += module.partition(".")[0] == "logging"
         frame = frame.f_back
-    for reads in watches:
-        reads.add(name)
+    return depth
 
 
 class Environ(tuple[dict[str, Any], Any]):
