@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import flask_caching
 from cachelib import SimpleCache
 from flask import Flask
 from flask_caching.backends import NullCache
@@ -62,10 +63,6 @@ class Cache(Engine):
             events.lookup(events.DIRECT, "hit" if found[name] else "miss", took)
         return [entry and entry.value for entry in map(found.get, names)]
 
-    def get_dict(self, *names: str) -> dict[str, Any]:
-        """Return the value of each key by key, None where there is none."""
-        return dict(zip(names, self.get_many(*names), strict=True))
-
     def has(self, key: str) -> bool:
         """Tell whether `key` has a value, None included."""
         return self.find((key,))[key] is not None
@@ -94,7 +91,7 @@ class Cache(Engine):
         added: bool = backend.add(key, entry, lifetime)
         if not added and not self.has(key):
             # The value there may have expired by our clock. Under a lease nobody else replaces it.
-            with self.alone(key, "add") as lease:
+            with self.leased(key, "add") as lease:
                 free = lease and not self.has(key)
                 added = bool(free and backend.store(key, entry, lifetime, lease))
         if added:
@@ -122,19 +119,13 @@ class Cache(Engine):
             return entry._replace(value=entry.value + delta)
 
         counted()  # raises before a lease is taken
-        with self.alone(key, "inc", tries=2000) as lease:
+        with self.leased(key, "inc", tries=2000) as lease:
             late = self.lifetime((entry := counted()).expires + TOKEN_SPARE)
             return entry.value if lease and backend.store(key, entry, late, lease) else None
 
-    def dec(self, key: str, delta: int = 1) -> int | None:
-        """Subtract `delta` as `inc` adds it."""
-        return self.inc(key, -delta)
-
-    def delete_many(self, *names: str) -> list[str]:
-        """Drop the keys and return them; none if they could not be dropped."""
-        return self.cache.delete_many(*names) or []
-
-    unlink = delete_many
+    # By `inc`, `get_many` and `delete_many`.
+    dec, get_dict = Codec.dec, Codec.get_dict
+    unlink = flask_caching.Cache.delete_many
 
     def get_or_set(
         self,
@@ -163,7 +154,8 @@ class Cache(Engine):
         Entries that are still being computed are included. False if the backend is unavailable:
         this process then clears the app's entries before it uses the backend again.
         """
-        return self.cache.delete_many(*map(keys.tag_key, tags)) is not None
+        tag_keys = [*map(keys.tag_key, tags)]
+        return bool(self.cache.delete_many(*tag_keys) == tag_keys)
 
     def _entry(self, value: Any, timeout: Seconds | None) -> tuple[Any, int]:
         """Return the entry that `set` and `add` store, and its lifetime in seconds."""
@@ -246,7 +238,7 @@ class Cache(Engine):
         if owner is not None and not (args and args[0] is owner):
             args = (owner, *args)
         call = f.make_cache_key(f.uncached, *args, **kwargs)
-        return self.cache.delete_many(call, keys.tag_key(call)) is not None
+        return bool(self.cache.delete_many(call, keys.tag_key(call)))
 
     def delete_memoized_verhash(self, f: Any, *args: Any) -> bool:  # type: ignore[override]
         """Drop all results that `memoize` keeps for `f`."""

@@ -72,7 +72,7 @@ class Codec(FailSafe):
                 found[at] = self._load(keys[at], stored)
         return found
 
-    def get_dict(self, *keys: str) -> dict[str, Any]:
+    def get_dict(self: Any, *keys: str) -> dict[str, Any]:
         """Return the value of each key by key, None where there is none."""
         return dict(zip(keys, self.get_many(*keys), strict=True))
 
@@ -86,7 +86,7 @@ class Codec(FailSafe):
         stored = {key: data for key, data in dumped.items() if data is not None}
         return list(self.ask("set_many", stored, self._seconds(timeout)))
 
-    def dec(self, key: str, delta: int = 1) -> int | None:
+    def dec(self: Any, key: str, delta: int = 1) -> int | None:
         """Subtract `delta` as `inc` adds it."""
         return self.inc(key, -delta)  # type: ignore[no-any-return]
 

@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -15,10 +16,11 @@ PROBE = 1.0  # seconds between two attempts to reach a backend that failed
 FAILURES = 3  # in a row, with no success between them, open the breaker
 
 #: The operations, with their results while the backend fails: everyone gets each lease.
-FALLBACKS: dict[str, Any] = {
-    **dict.fromkeys(("get", "inc", "delete_many", "lease", "ping", "usage")),
-    **dict.fromkeys(("set", "add", "delete", "clear", "replace", "store"), False),
-    **dict.fromkeys(("get_many", "set_many"), ()),  # None for each key of `get_many`
+FALLBACKS: dict[str, Callable[..., Any]] = {
+    **dict.fromkeys(("get", "inc", "lease", "ping", "usage"), lambda *_: None),
+    **dict.fromkeys(("set", "add", "delete", "clear", "replace", "store"), lambda *_: False),
+    **dict.fromkeys(("set_many", "delete_many"), lambda *_: []),
+    "get_many": lambda *keys: [None] * len(keys),
 }
 _DROPPING = {"delete", "delete_many", "clear"}
 
@@ -69,7 +71,7 @@ class FailSafe:
                 if is_told is None or is_told():
                     events.operation(operation, "ok", time.perf_counter() - began)
                 return result
-        return [None] * len(args) if operation == "get_many" else FALLBACKS[operation]
+        return FALLBACKS[operation](*args)
 
     def _stays_open(self, operation: str) -> bool:
         with self._lock:

@@ -12,7 +12,8 @@ import threading
 import time
 from contextlib import suppress
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from functools import partial, partialmethod
+from typing import Any
 
 from flask_caching.backends import NullCache
 from flask_caching.backends.base import BaseCache
@@ -38,21 +39,13 @@ def new(about: str, kind: str = "lease") -> str:
     return f"{about[:ABOUT]}:{kind}:{secrets.token_hex(8)}"
 
 
-class Running(NamedTuple):
-    """A computation of this process."""
-
-    backend: Any
-    key: str
-    ended: threading.Event
-    thread: int
-
-
 class Computations:
     """The computations of this process: their leases are renewed until they end."""
 
     def __init__(self) -> None:
-        self._pid, self._renewer = 0, threading.Thread()  # which is not alive
-        self._running: dict[str, Running] = {}  # by their leases
+        self._pid, self._renewer = os.getpid(), threading.Thread()  # which is not alive
+        # lease -> (backend, key, an event that tells of the end, the caller's thread)
+        self._running: dict[str, tuple[Any, str, threading.Event, int]] = {}
         #: look-up -> (the lease it waits for, the caller's own leases, since when)
         self.waiting: dict[Any, tuple[str, set[str], float]] = {}
         self._lock = threading.Lock()
@@ -67,9 +60,8 @@ class Computations:
         if held is not None:
             return held, False
         if self._pid != os.getpid():  # forked: the parent's computations are not ours to renew
-            self._running, self._pid, self.waiting = {}, os.getpid(), {}
-            self._lock = threading.Lock()
-        self._running[lease] = Running(backend, key, threading.Event(), threading.get_ident())
+            vars(self).update(vars(Computations()))
+        self._running[lease] = backend, key, threading.Event(), threading.get_ident()
         if not self._renewer.is_alive():  # it does not survive a fork
             renewer = self._renewer = threading.Thread(target=self._renew, daemon=True)
             with suppress(RuntimeError):  # no more threads now: the lease ends by itself
@@ -79,48 +71,46 @@ class Computations:
     def end(self, lease: str) -> None:
         """Wake the callers of this process that wait for the computation under `lease`."""
         if running := self._running.pop(lease, None):  # None if this process was forked meanwhile
-            running.ended.set()
+            running[2].set()
 
     def wait(self, look: Any, lease: str, blocks: bool) -> float:
-        """Wait until the computation under `lease` may have ended, or say how long to wait.
+        """Return how many seconds to wait for the computation under `lease`.
 
-        Return seconds, or 0 if there is no use in waiting any more: the caller has waited for
-        `WAIT`, or the computation waits for one of the caller's own, in its context or thread. Over
-        processes such a circle cannot be seen and is taken for one after `CIRCLE` seconds.
+        0 if there is no use in waiting any more: the caller has waited for `WAIT`, or the
+        computation waits for one of the caller's own, in its context or, if it `blocks`, its
+        thread. Over processes such a circle cannot be seen and is taken for one after `CIRCLE`.
         """
-        me, running = threading.get_ident(), self._running.get(lease)
-        own = {name for name, one in self._running.copy().items() if blocks and one.thread == me}
+        me, is_here = threading.get_ident(), lease in self._running
+        own = {its for its, (*_, thread) in self._running.copy().items() if blocks and thread == me}
         own |= {*held.get()}
         with self._lock:
             since = self.waiting.get(look, (lease, own, time.monotonic()))[2]
             self.waiting[look] = lease, own, since
             reached = more = {lease}
             while more:
-                more = {its for its, theirs, _ in self.waiting.values() if theirs & reached}
-                more -= reached
+                more = {on for on, of, _ in self.waiting.values() if of & reached} - reached
                 reached = reached | more
         waited = time.monotonic() - since
-        if reached & own or waited > (CIRCLE if own and not running else WAIT):
-            return 0
-        pause = min(max(waited, 0.01), 0.1)
-        if not blocks:
-            return pause
-        if running:
-            running.ended.wait(0.5)  # in steps, because the lease may have been lost
-        else:  # in another process
+        in_vain = reached & own or waited > (CIRCLE if own and not is_here else WAIT)
+        return 0 if in_vain else min(max(waited, 0.01), 0.1)
+
+    def rest(self, lease: str, pause: float) -> None:
+        """Wait for the end of a computation, for `pause` seconds if it is another process's."""
+        if running := self._running.get(lease):
+            running[2].wait(0.5)  # in steps, because the lease may have been lost
+        else:
             time.sleep(pause)
-        return pause
 
     def _renew(self) -> None:
         me = threading.current_thread()
         while self._renewer is me:  # not if another caller started one too
             time.sleep(LEASE / 3)
             # Of a lease that has ended since, the backend renews nothing.
-            for lease, one in self._running.copy().items():
+            for lease, (backend, key, *_) in self._running.copy().items():
                 try:
-                    one.backend.replace(one.key, lease, lease, LEASE)
+                    backend.replace(key, lease, lease, LEASE)
                 except Exception:
-                    logger.exception("A lease could not be renewed: %s", one.key)
+                    logger.exception("A lease could not be renewed: %s", key)
             if not self._running:
                 self._renewer = threading.Thread()  # not alive: the next caller starts one
                 if self._running:  # a caller came just before that
@@ -162,32 +152,16 @@ class Adapter:
             stored = self._leases.get(key) == lease and self.backend.set(key, value, timeout)
             return bool(stored) and self._leases.delete(key)  # not before: a failure leaves a mark
 
-    def set(self, key: str, value: Any, timeout: Any = None) -> bool:
-        """Store `value` and end the lease on `key`."""
+    def _end(self, operation: str, key: str, *args: Any) -> Any:
         with self._leases.lock:
-            self._leases.delete(key)
-            return bool(self.backend.set(key, value, timeout))
-
-    def add(self, key: str, value: Any, timeout: int) -> bool:
-        """Store `value` unless `key` has one, and end the lease on it; True if it was stored."""
-        with self._leases.lock:
-            added = bool(self.backend.add(key, value, timeout))
-            return added and (self._leases.delete(key) or True)
-
-    def inc(self, key: str, delta: int) -> int | None:
-        """Add `delta` to the integer under `key`, and end the lease on it; return the sum."""
-        with self._leases.lock:
-            total: int | None = self.backend.inc(key, delta)
-            if total is not None:
+            done = getattr(self.backend, operation)(key, *args)
+            if done is not False or operation == "delete":  # not if `add` found a value
                 self._leases.delete(key)
-            return total
+            return done
 
-    set_many = BaseCache.set_many  # each by `set`
-
-    def delete(self, key: str) -> bool:
-        """Drop `key` and the lease on it; True if there was a value."""
-        self._leases.delete(key)
-        return bool(self.backend.delete(key))
+    # As those of the backend; they end the lease on the key.
+    set, add, inc, delete = map(partial(partialmethod, _end), ("set", "add", "inc", "delete"))
+    set_many = BaseCache.set_many  # by `set`
 
     def delete_many(self, *keys: str) -> list[str]:
         """Drop keys as `delete` does; return them."""

@@ -70,23 +70,19 @@ class Engine(flask_caching.Cache):
         """
         backend, keys, found = self.cache, names + tags, Found()
         stored = backend.get_many(*keys) if len(keys) > 1 else map(backend.get, keys)
-        now, further = self.clock(), set(tags)
+        now, further = self.clock(), set[str]()
         for key, one in zip(keys, stored, strict=True):
-            if type(one) is Entry:
-                fits = one.created < now + SKEW and now < one.expires + stale
-                entry = one if fits else None
-            else:
-                entry = Entry(one, now) if bare and one is not None else None
-            found[key] = entry
-            further.update(dict(entry.tokens) if entry else ())
-        further -= found.keys()
-        if further:
+            if type(one) is not Entry:
+                one = Entry(one, now) if bare and one is not None else None
+            fits = one and one.created < now + SKEW and now < one.expires + stale
+            found[key] = one if fits else None
+            further.update(dict(one.tokens) if fits else ())
+        if further := further - found.keys():
             found |= self.find(tuple(further))
         for name in names:
             seen = dict(entry.tokens) if (entry := found[name]) else {}
             for tag in {*tags, *seen}:
-                token = found[tag]
-                if token is None or token.value != seen.get(tag):
+                if not (token := found[tag]) or token.value != seen.get(tag):
                     found[name] = None
         return found
 
@@ -102,7 +98,7 @@ class Engine(flask_caching.Cache):
             made = Entry(secrets.token_hex(8), self.clock(), until + TOKEN_SPARE)
             lives = self.lifetime(made.expires)
             if token and token.expires < until:  # older entries have it: it must live longer
-                with self.alone(tag, "token", tries=100) as lease:
+                with self.leased(tag, "token", tries=100) as lease:
                     # Not if an invalidation drops it meanwhile, and the lease with it.
                     now = self.find((tag,), bare=False)[tag]
                     longer = now and now._replace(expires=max(now.expires, made.expires))
@@ -119,19 +115,15 @@ class Engine(flask_caching.Cache):
         return tuple(tokens)
 
     @contextmanager
-    def alone(self, key: str, about: str, tries: int = 1) -> Iterator[str]:
+    def leased(self, key: str, about: str, tries: int = 1) -> Iterator[str]:
         """Hold a lease on `key`; "" if another caller has it for so many tries, 1 ms apart."""
-        backend, is_ours = self.cache, False
-        while not is_ours and tries:
-            lease, is_ours = self.computations.take(backend, key, about.ljust(leases.ABOUT))
-            tries -= 1
-            time.sleep(0.001 if tries and not is_ours else 0)
+        backend, lease = self.cache, leases.new(about.ljust(leases.ABOUT))
+        while (other := backend.lease(key, lease, leases.LEASE)) and (tries := tries - 1):
+            time.sleep(0.001)
         try:
-            yield lease if is_ours else ""
+            yield "" if other else lease
         finally:
-            if is_ours:
-                backend.replace(key, lease, leases.ENDED, leases.PASS)
-                self.computations.end(lease)
+            backend.replace(key, lease, leases.ENDED, leases.PASS)
 
     def expiry(self, timeout: Seconds | None) -> float:
         """Return when a value that is stored now expires; infinity for never."""
@@ -159,23 +151,39 @@ class Look:
     mark: bool = True  #: Nobody waits for a while if the value is not stored.
     bare: bool = False  #: The app named the key: a value there without times is the app's own.
     blocks: bool = True  #: A wait may block this thread.
-    _rejected: float | None = None
-    _seen: frozenset[str] = frozenset()  # leases of others
     _context: Any = None
 
     def __enter__(self) -> "Look":
         """Look up; on a miss get the lease, or wait for the caller that has it."""
+        for pause in self._look():
+            self.engine.computations.rest(self.lease, pause)
+        return self
+
+    async def __aenter__(self) -> "Look":
+        """Look up as `with` does, but leave the event loop to others while waiting."""
+        self.blocks = False
+        for pause in self._look():
+            await asyncio.sleep(pause)
+        return self
+
+    def _look(self) -> Iterator[float]:
+        """Look up, and yield how many seconds to wait before the next look."""
         self.entry: Entry | None = None  #: The valid entry. None: compute, and call `store`.
-        self.outcome = "miss"  #: Or "hit", "stale", "stored", or why the value was not stored.
+        self.outcome = ""  #: At last "hit", "stale", "miss", "stored", or why it was not stored.
         self.lease, self.is_ours = "", False  # "": store nothing; others' if we do not wait for it
-        engine, computations = self.engine, self.engine.computations
+        engine, computations, rejected, seen = (
+            self.engine,
+            self.engine.computations,
+            0.0,
+            set[str](),
+        )
         try:
             while True:
                 began = time.perf_counter()
                 found = engine.find((self.key,), self.tag_keys, self.stale, self.bare)
                 entry, check = found[self.key], self.outdated
-                if entry and check and (entry.created == self._rejected or check(entry)):
-                    self._rejected, entry = entry.created, None
+                if entry and check and (entry.created == rejected or check(entry)):
+                    rejected, entry = entry.created, None
                 looked = time.perf_counter() - began
                 if entry is not None and engine.clock() < entry.expires:
                     # Perhaps another caller stored it between our look-up and our lease.
@@ -192,38 +200,25 @@ class Look:
                 self.lease, self.is_ours = computations.take(self.backend, self.key, about)
                 if self.is_ours:
                     continue
-                self._seen |= {self.lease}
-                if ":pass:" in self.lease or len(self._seen) > PATIENCE:
+                seen.add(self.lease)
+                if ":pass:" in self.lease or len(seen) > PATIENCE:
                     break  # the last result was not stored
                 if entry is not None:
                     self.entry, self.outcome = entry, "stale"
                     break
-                self.pause = computations.wait(self, self.lease, self.blocks)
-                if not self.pause:
+                if not (pause := computations.wait(self, self.lease, self.blocks)):
                     break
-                if not self.blocks:
-                    self.outcome = "waiting"
-                    return self
+                yield pause
         except BaseException:
-            self._end()
+            self.__exit__()
             raise
-        computations.waiting.pop(self, None)
+        finally:
+            computations.waiting.pop(self, None)
         if self.is_ours:
             self._context = leases.held.set((*leases.held.get(), self.lease))
+        self.outcome = self.outcome or "miss"
         events.lookup(self.name, self.outcome, looked)
         self.began = time.perf_counter()
-        return self
-
-    async def __aenter__(self) -> "Look":
-        """Look up as `with` does, but leave the event loop to others while waiting."""
-        self.blocks = False
-        try:
-            while self.__enter__().outcome == "waiting":
-                await asyncio.sleep(self.pause)
-        except BaseException:
-            self.engine.computations.waiting.pop(self, None)
-            raise
-        return self
 
     @property
     def value(self) -> Any:
@@ -235,7 +230,7 @@ class Look:
         self.computed = value
         took = time.perf_counter() - self.began
         engine, now = self.engine, self.engine.clock()
-        outcome = refusal or "not stored"
+        self.outcome = refusal or "not stored"
         if self.lease and refusal is None:
             until = self.expires
             # A callable timeout, such as "until midnight", counts from when it was asked.
@@ -245,28 +240,23 @@ class Look:
             entry = Entry(value, now, until, self.tokens)
             lifetime = engine.lifetime(until + self.stale)
             if now < until and self.backend.store(self.key, entry, lifetime, self.lease):
-                outcome = "stored"
-        if self.lease and outcome != "stored":
+                self.outcome = "stored"
+        if self.lease and self.outcome != "stored":
             successor = leases.new(self.lease, "pass") if self.mark else leases.ENDED
             self.backend.replace(self.key, self.lease, successor, leases.PASS)
-        self.outcome = outcome
-        events.load(self.name, outcome, took)
+        events.load(self.name, self.outcome, took)
 
     def __exit__(self, *_: object) -> None:
         """End the computation, if there was one."""
         if self.outcome == "miss":
             events.load(self.name, "error", time.perf_counter() - self.began)
-        self._end()
+        if self._context:
+            leases.held.reset(self._context)
+        if self.is_ours:
+            if self.outcome in ("", "miss", "hit"):
+                self.backend.replace(self.key, self.lease, leases.ENDED, leases.PASS)
+            self.engine.computations.end(self.lease)
 
     async def __aexit__(self, *_: object) -> None:
         """End the computation as `with` does."""
         self.__exit__()
-
-    def _end(self) -> None:
-        self.engine.computations.waiting.pop(self, None)
-        if self._context:
-            leases.held.reset(self._context)
-        if self.is_ours:
-            if self.outcome in ("miss", "hit"):
-                self.backend.replace(self.key, self.lease, leases.ENDED, leases.PASS)
-            self.engine.computations.end(self.lease)
