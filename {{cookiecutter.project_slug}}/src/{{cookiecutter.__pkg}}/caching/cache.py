@@ -46,9 +46,8 @@ class Cache(Engine):
             if not secret:
                 raise ValueError("SECRET_KEY is missing, and cached values are signed with it")
             signing = [secret, *(merged.get("SECRET_KEY_FALLBACKS") or [])]
-        text = self.serializer is not None
         backend = backend if hasattr(backend, "lease") else leases.Adapter(backend)
-        app.extensions["cache"][self] = Codec(backend, prefix, signing, text)
+        app.extensions["cache"][self] = Codec(backend, prefix, signing, self.serializer is not None)
 
     def get(self, key: str) -> Any:
         """Return the value of `key`, None on a miss."""

@@ -24,8 +24,7 @@ DIRECT = "direct"  # the name of the cache for values that are read and stored b
 class Event:
     """One kind of event and its subscribers. Call it to tell them."""
 
-    def __init__(self) -> None:
-        self._subscribers: tuple[Subscriber, ...] = ()
+    _subscribers: tuple[Subscriber, ...] = ()
 
     def subscribe(self, subscriber: S) -> S:
         """Call `subscriber(name, result, seconds)` at each event, once. A decorator as well."""
@@ -47,8 +46,7 @@ class Event:
 
 
 def one_in(count: int, first: int = 2) -> Callable[[], bool]:
-    """Return a function that is True in one of `count` calls, beginning with the `first`."""
-    # Earlier calls may open connections.
+    """Return a function that is True in one of `count` calls; those before `first` may connect."""
     return cycle([number == first for number in range(1, count + 1)]).__next__
 
 

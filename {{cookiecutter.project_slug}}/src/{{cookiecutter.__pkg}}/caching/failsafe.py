@@ -40,9 +40,6 @@ class FailSafe:
 
     def __init__(self, backend: Any) -> None:
         self.backend = backend
-        self._errors = getattr(backend, "errors", (Exception,))
-        self._timeout_errors = getattr(backend, "timeout_errors", (TimeoutError,))
-        self._rejections = getattr(backend, "rejections", (TypeError, ValueError))
         self._failures, self._undelivered, self._next_line = 0, 0, 0.0
         # Reentrant, because a handler of the log and a subscriber of the event may use the cache.
         self._lock = threading.RLock()
@@ -61,7 +58,7 @@ class FailSafe:
             began = time.perf_counter()
             try:
                 result = getattr(self.backend, operation)(*args)
-            except self._errors as error:
+            except getattr(self.backend, "errors", Exception) as error:
                 events.operation(operation, "error", time.perf_counter() - began)
                 self._failed(operation, error)
             else:
@@ -84,16 +81,16 @@ class FailSafe:
             return self.is_open
 
     def _failed(self, operation: str, error: Exception) -> None:
-        dropping = operation in _DROPPING
-        if isinstance(error, self._rejections) and not dropping:
+        dropping, its = operation in _DROPPING, self.backend
+        if isinstance(error, getattr(its, "rejections", (TypeError, ValueError))) and not dropping:
             if time.monotonic() >= self._next_line:
                 self._next_line = time.monotonic() + 60
                 logger.error("The cache's backend rejects an operation: %s", error)
             return
         with self._lock:
             self._failures += 1
-            gone = isinstance(error, self._timeout_errors) or self._failures >= FAILURES
-            if not self.is_open and (gone or dropping):
+            timed_out = isinstance(error, getattr(its, "timeout_errors", TimeoutError))
+            if not self.is_open and (timed_out or dropping or self._failures >= FAILURES):
                 self.is_open = True
                 self._prober = threading.Thread()  # the old one may be alive still, but is ending
                 about = type(error).__name__, error

@@ -47,11 +47,9 @@ def seconds(timeout: Seconds) -> float:
 class Engine(flask_caching.Cache):
     """The part of `Cache` that looks up and stores."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        #: Decides expiry, in seconds since the epoch: `time.time`, as it is when it is called.
-        self.clock: Callable[[], float] = functools.partial(methodcaller("time"), time)
-        self.computations = leases.Computations()
-        super().__init__(*args, **kwargs)
+    #: Decides expiry, in seconds since the epoch: `time.time`, as it is when it is called.
+    clock: Callable[[], float] = functools.partial(methodcaller("time"), time)
+    computations = leases.Computations()  #: Those of all caches of this process.
 
     @property
     def cache(self) -> Codec:  # type: ignore[override]
@@ -151,6 +149,7 @@ class Look:
     mark: bool = True  #: Nobody waits for a while if the value is not stored.
     bare: bool = False  #: The app named the key: a value there without times is the app's own.
     blocks: bool = True  #: A wait may block this thread.
+    value: Any = None  #: The value that was found or computed.
     _context: Any = None
 
     def __enter__(self) -> "Look":
@@ -216,28 +215,20 @@ class Look:
             computations.waiting.pop(self, None)
         if self.is_ours:
             self._context = leases.held.set((*leases.held.get(), self.lease))
-        self.outcome = self.outcome or "miss"
+        self.outcome, self.value = self.outcome or "miss", self.entry and self.entry.value
         events.lookup(self.name, self.outcome, looked)
         self.began = time.perf_counter()
 
-    @property
-    def value(self) -> Any:
-        """The value that was found or computed."""
-        return self.computed if self.entry is None else self.entry.value
-
     def store(self, value: Any, refusal: str | None = None, timeout: Seconds | None = None) -> None:
         """Store the computed value, for `timeout` if given, unless `refusal` says why not."""
-        self.computed = value
-        took = time.perf_counter() - self.began
-        engine, now = self.engine, self.engine.clock()
-        self.outcome = refusal or "not stored"
+        took, engine, now = time.perf_counter() - self.began, self.engine, self.engine.clock()
+        self.value, self.outcome = value, refusal or "not stored"
         if self.lease and refusal is None:
             until = self.expires
             # A callable timeout, such as "until midnight", counts from when it was asked.
             if timeout is not None or not callable(self.timeout):
                 until = engine.expiry(self.asked if timeout is None else timeout)
-            until = min(until, now + self.fresh)
-            entry = Entry(value, now, until, self.tokens)
+            entry = Entry(value, now, until := min(until, now + self.fresh), self.tokens)
             lifetime = engine.lifetime(until + self.stale)
             if now < until and self.backend.store(self.key, entry, lifetime, self.lease):
                 self.outcome = "stored"
@@ -247,7 +238,6 @@ class Look:
         events.load(self.name, self.outcome, took)
 
     def __exit__(self, *_: object) -> None:
-        """End the computation, if there was one."""
         if self.outcome == "miss":
             events.load(self.name, "error", time.perf_counter() - self.began)
         if self._context:
@@ -258,5 +248,4 @@ class Look:
             self.engine.computations.end(self.lease)
 
     async def __aexit__(self, *_: object) -> None:
-        """End the computation as `with` does."""
         self.__exit__()
