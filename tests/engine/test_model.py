@@ -75,10 +75,12 @@ class Model:
 
     def inc(self, key: str, delta: int = 1) -> int:
         item = self.live(key) or Item(0, self.expiry(None))
+        if not -(2**63) <= delta < 2**63:
+            raise OverflowError
         if type(item.value) is not int:
             raise TypeError
         total: int = item.value + delta
-        if not all(-(2**63) <= number < 2**63 for number in (delta, total)):
+        if not -(2**63) <= total < 2**63:
             raise OverflowError
         self.put(key, replace(item, value=total))
         return total

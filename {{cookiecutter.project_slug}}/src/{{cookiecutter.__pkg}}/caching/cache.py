@@ -4,8 +4,7 @@ import functools
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import flask_caching
@@ -15,7 +14,7 @@ from flask_caching.backends import NullCache
 
 from . import events, functions, keys, leases, pages, watch
 from .codec import Codec, Entry
-from .look import TOKEN_SPARE, Engine, Look, Seconds, Timeout, seconds
+from .look import Engine, Look, Seconds, Timeout, seconds
 
 if TYPE_CHECKING:
     from flask_caching import P, R, _CachedFunction, _MemoizedFunction
@@ -87,13 +86,10 @@ class Cache(Engine):
 
     def add(self, key: str, value: Any, timeout: Seconds | None = None) -> bool:
         """Store `value` unless `key` has one already; True if it was stored. One caller wins."""
-        backend, (entry, lifetime) = self.cache, self._entry(value, timeout)
-        added: bool = backend.add(key, entry, lifetime)
-        if not added and not self.has(key):
-            # The value there may have expired by our clock. Under a lease nobody else replaces it.
-            with self._alone(key, "add") as lease:
-                free = lease and not self.has(key)
-                added = bool(free and backend.store(key, entry, lifetime, lease))
+        added: bool = self.cache.add(key, *self._entry(value, timeout))
+        if not added and not self.has(key):  # the value there may have expired by our clock
+            entry = Entry(value, self.clock(), self.expiry(timeout))
+            added = bool(self.change(key, lambda now: None if now else entry))
         if added:
             events.put(events.DIRECT, "stored")
         return added
@@ -103,21 +99,24 @@ class Cache(Engine):
 
         Raises TypeError for another value, and OverflowError beyond 64 bits.
         """
-        backend, longer = self.cache, OverflowError(f"{key!r} cannot count beyond 64 bits")
+        longer = OverflowError(f"{key!r} cannot count beyond 64 bits")
         if not -(2**63) <= delta < 2**63:
             raise longer
-        if (total := backend.inc(key, delta)) is not None:
+        if (total := self.cache.inc(key, delta)) is not None:
             return total  # type: ignore[no-any-return]
-        with self._alone(key, "inc", tries=2000) as lease:
+
+        def counted(now: Entry | None) -> Entry:
             # A value with times, such as one of `get_or_set`, or one that has expired.
-            entry = self.find((key,))[key] or Entry(0, self.clock(), self.expiry(None))
+            entry = now or Entry(0, self.clock(), self.expiry(None))
             if type(entry.value) is not int:
                 raise TypeError(f"{key!r} holds no integer to count on")
-            total = entry.value + delta
-            if not -(2**63) <= total < 2**63:
+            if not -(2**63) <= entry.value + delta < 2**63:
                 raise longer
-            entry, late = entry._replace(value=total), self.lifetime(entry.expires + TOKEN_SPARE)
-            return total if lease and backend.store(key, entry, late, lease) else None
+            return entry._replace(value=entry.value + delta)
+
+        counted(self.find((key,))[key])  # raises before a lease is taken
+        changed = self.change(key, counted)
+        return None if changed is None else int(changed.value)
 
     # By `inc`, `get_many` and `delete_many`.
     dec, get_dict = Codec.dec, Codec.get_dict
@@ -153,21 +152,10 @@ class Cache(Engine):
         tag_keys = [*map(keys.tag_key, tags)]
         return bool(self.cache.delete_many(*tag_keys) == tag_keys)
 
-    @contextmanager
-    def _alone(self, key: str, about: str, tries: int = 1) -> Iterator[str]:
-        """Hold a lease on `key`; "" if another caller has it for so many tries, 1 ms apart."""
-        backend, lease = self.cache, leases.new(about.ljust(leases.ABOUT))
-        while (other := backend.lease(key, lease, leases.LEASE)) and (tries := tries - 1):
-            time.sleep(0.001)
-        try:
-            yield "" if other else lease
-        finally:
-            backend.replace(key, lease, leases.ENDED, leases.PASS)
-
     def _entry(self, value: Any, timeout: Seconds | None) -> tuple[Any, int]:
         """Return the entry that `set` and `add` store, and its lifetime in seconds."""
         lasts = seconds(self.cache.default_timeout if timeout is None else timeout)
-        if type(value) is int and lasts == int(lasts):
+        if type(value) is int and -(2**63) <= value < 2**63 and lasts == int(lasts):
             return value, int(lasts)  # bare, to count on: only the backend judges its expiry
         expires = self.expiry(lasts)
         return Entry(value, self.clock(), expires), self.lifetime(expires)

@@ -89,21 +89,40 @@ class Engine(flask_caching.Cache):
         `found` is the result of `find`, from before computing: data invalidated meanwhile is stored
         with a token that is not valid any more. A count would be valid again after an eviction.
         """
-        tokens = list[tuple[str, str]]()
+        tokens, expires = list[tuple[str, str]](), until + TOKEN_SPARE
+
+        def longer(now: Entry | None) -> Entry | None:
+            return now and now._replace(expires=max(now.expires, expires))
+
         for tag in tags:
-            token, expires = found[tag], until + TOKEN_SPARE
-            made, lifetime = (
-                Entry(secrets.token_hex(8), self.clock(), expires),
-                self.lifetime(expires),
-            )
+            token, made = found[tag], Entry(secrets.token_hex(8), self.clock(), expires)
+            if token and token.expires < until:  # older entries have it: it must live longer
+                # Not if an invalidation drops it meanwhile, and the lease with it.
+                token = self.change(tag, longer)
             if token is None:
-                added = self.cache.add(tag, made, lifetime)
+                added = self.cache.add(tag, made, self.lifetime(expires))
                 token = made if added else self.find((tag,))[tag]  # another caller was first
             if token is None or token.expires < until:
-                self.cache.set(tag, made, lifetime)
+                self.cache.set(tag, made, self.lifetime(expires))
                 token = made
             tokens.append((tag, str(token.value)))
         return tuple(tokens)
+
+    def change(self, key: str, new: Callable[[Entry | None], Entry | None]) -> Entry | None:
+        """Store `new(entry)` in place of the valid entry of `key`, one caller at a time.
+
+        Return what was stored, None if nothing was.
+        """
+        backend, lease, tries = self.cache, leases.new("change".ljust(leases.ABOUT)), 2000
+        while (other := backend.lease(key, lease, leases.LEASE)) and (tries := tries - 1):
+            time.sleep(0.001)  # which another caller may take
+        try:
+            if other or not (entry := new(self.find((key,))[key])):
+                return None
+            lifetime = self.lifetime(entry.expires + TOKEN_SPARE)
+            return entry if backend.store(key, entry, lifetime, lease) else None
+        finally:
+            backend.replace(key, lease, leases.ENDED, leases.PASS)
 
     def expiry(self, timeout: Seconds | None) -> float:
         """Return when a value that is stored now expires; infinity for never."""
