@@ -14,7 +14,7 @@ from flask_caching.backends import NullCache
 
 from . import events, functions, keys, leases, pages, watch
 from .codec import Codec, Entry
-from .look import TOKEN_SPARE, Engine, Look, Seconds, Timeout, seconds
+from .look import Engine, Look, Seconds, Timeout, seconds
 
 if TYPE_CHECKING:
     from flask_caching import P, R, _CachedFunction, _MemoizedFunction
@@ -86,13 +86,10 @@ class Cache(Engine):
 
     def add(self, key: str, value: Any, timeout: Seconds | None = None) -> bool:
         """Store `value` unless `key` has one already; True if it was stored. One caller wins."""
-        backend, (entry, lifetime) = self.cache, self._entry(value, timeout)
-        added: bool = backend.add(key, entry, lifetime)
-        if not added and not self.has(key):
-            # The value there may have expired by our clock. Under a lease nobody else replaces it.
-            with self.leased(key, "add") as lease:
-                free = lease and not self.has(key)
-                added = bool(free and backend.store(key, entry, lifetime, lease))
+        added: bool = self.cache.add(key, *self._entry(value, timeout))
+        if not added and not self.has(key):  # the value there may have expired by our clock
+            entry = Entry(value, self.clock(), self.expiry(timeout))
+            added = bool(self.change(key, lambda now: None if now else entry))
         if added:
             events.put(events.DIRECT, "stored")
         return added
@@ -102,25 +99,24 @@ class Cache(Engine):
 
         Raises TypeError for another value, and OverflowError beyond 64 bits.
         """
-        backend, longer = self.cache, OverflowError(f"{key!r} cannot count beyond 64 bits")
+        longer = OverflowError(f"{key!r} cannot count beyond 64 bits")
         if not -(2**63) <= delta < 2**63:
             raise longer
-        if (total := backend.inc(key, delta)) is not None:
+        if (total := self.cache.inc(key, delta)) is not None:
             return total  # type: ignore[no-any-return]
 
-        def counted() -> Entry:
+        def counted(now: Entry | None) -> Entry:
             # A value with times, such as one of `get_or_set`, or one that has expired.
-            entry = self.find((key,))[key] or Entry(0, self.clock(), self.expiry(None))
+            entry = now or Entry(0, self.clock(), self.expiry(None))
             if type(entry.value) is not int:
                 raise TypeError(f"{key!r} holds no integer to count on")
             if not -(2**63) <= entry.value + delta < 2**63:
                 raise longer
             return entry._replace(value=entry.value + delta)
 
-        counted()  # raises before a lease is taken
-        with self.leased(key, "inc", tries=2000) as lease:
-            late = self.lifetime((entry := counted()).expires + TOKEN_SPARE)
-            return entry.value if lease and backend.store(key, entry, late, lease) else None
+        counted(self.find((key,))[key])  # raises before a lease is taken
+        changed = self.change(key, counted)
+        return None if changed is None else int(changed.value)
 
     # By `inc`, `get_many` and `delete_many`.
     dec, get_dict = Codec.dec, Codec.get_dict

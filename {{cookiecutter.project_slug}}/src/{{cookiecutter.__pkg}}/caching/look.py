@@ -7,7 +7,6 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from operator import methodcaller
@@ -90,36 +89,38 @@ class Engine(flask_caching.Cache):
         `found` is the result of `find`, from before computing: data invalidated meanwhile is stored
         with a token that is not valid any more. A count would be valid again after an eviction.
         """
-        tokens = list[tuple[str, str]]()
+        tokens, expires = list[tuple[str, str]](), until + TOKEN_SPARE
+
+        def longer(now: Entry | None) -> Entry | None:
+            return now and now._replace(expires=max(now.expires, expires))
+
         for tag in tags:
-            token = found[tag]
-            made = Entry(secrets.token_hex(8), self.clock(), until + TOKEN_SPARE)
-            lives = self.lifetime(made.expires)
+            token, made = found[tag], Entry(secrets.token_hex(8), self.clock(), expires)
             if token and token.expires < until:  # older entries have it: it must live longer
-                with self.leased(tag, "token", tries=100) as lease:
-                    # Not if an invalidation drops it meanwhile, and the lease with it.
-                    now = self.find((tag,), bare=False)[tag]
-                    longer = now and now._replace(expires=max(now.expires, made.expires))
-                    stored = longer and lease and self.cache.store(tag, longer, lives, lease)
-                    token = longer if stored else None
+                # Not if an invalidation drops it meanwhile, and the lease with it.
+                token = self.change(tag, longer)
             if token is None:
-                added = self.cache.add(tag, made, lives)
-                # Or another caller was first.
-                token = made if added else self.find((tag,), bare=False)[tag]
+                added = self.cache.add(tag, made, self.lifetime(expires))
+                token = made if added else self.find((tag,))[tag]  # another caller was first
             if token is None or token.expires < until:
-                self.cache.set(tag, made, lives)
+                self.cache.set(tag, made, self.lifetime(expires))
                 token = made
             tokens.append((tag, str(token.value)))
         return tuple(tokens)
 
-    @contextmanager
-    def leased(self, key: str, about: str, tries: int = 1) -> Iterator[str]:
-        """Hold a lease on `key`; "" if another caller has it for so many tries, 1 ms apart."""
-        backend, lease = self.cache, leases.new(about.ljust(leases.ABOUT))
+    def change(self, key: str, new: Callable[[Entry | None], Entry | None]) -> Entry | None:
+        """Store `new(entry)` in place of the valid entry of `key`, one caller at a time.
+
+        Return what was stored, None if nothing was.
+        """
+        backend, lease, tries = self.cache, leases.new("change".ljust(leases.ABOUT)), 2000
         while (other := backend.lease(key, lease, leases.LEASE)) and (tries := tries - 1):
-            time.sleep(0.001)
+            time.sleep(0.001)  # which another caller may take
         try:
-            yield "" if other else lease
+            if other or not (entry := new(self.find((key,))[key])):
+                return None
+            lifetime = self.lifetime(entry.expires + TOKEN_SPARE)
+            return entry if backend.store(key, entry, lifetime, lease) else None
         finally:
             backend.replace(key, lease, leases.ENDED, leases.PASS)
 
