@@ -113,7 +113,7 @@ def _dumped(value: Any, kind: type[_Pickler] = _Pickler, fast: bool = True) -> b
 class _Identifier(_Pickler):
     """Tells functions, classes and modules apart, where a name is not enough by their code."""
 
-    seen: tuple[Any, ...] = ()  # named already
+    seen: tuple[int, ...] = ()  # ids
 
     def persistent_id(self, value: Any) -> Any:
         """Return what tells such a value apart; None for all else."""
@@ -122,21 +122,19 @@ class _Identifier(_Pickler):
             return value.__name__
         if type(value) is CodeType:
             return value.co_code, value.co_names, value.co_consts, value.co_exceptiontable
-        if isinstance(value, type) and "<locals>" in value.__qualname__:
-            own = {n: it for n, it in vars(value).items() if n not in ("__dict__", "__weakref__")}
-            return self._once(value, name_of(value), value.__bases__, sorted(own.items()))
-        if type(value) is not FunctionType:
-            return super().persistent_id(value)
-        if is_named(value):
+        if type(value) is FunctionType and is_named(value):
             return name_of(value)
-        more = value.__code__, value.__defaults__, value.__kwdefaults__, _around(value)
-        return self._once(value, name_of(value), *more)
-
-    def _once(self, value: Any, name: str, *more: Any) -> Any:
-        if any(value is one for one in self.seen):
-            return name
-        self.seen += (value,)
-        return name, *more
+        if type(value) is FunctionType:
+            more: Any = value.__code__, value.__defaults__, value.__kwdefaults__, _around(value)
+        elif isinstance(value, type) and "<locals>" in value.__qualname__:
+            own = {n: it for n, it in vars(value).items() if n not in ("__dict__", "__weakref__")}
+            more = value.__bases__, sorted(own.items())
+        else:
+            return super().persistent_id(value)
+        if id(value) in self.seen:
+            return name_of(value)
+        self.seen += (id(value),)
+        return name_of(value), *more
 
 
 def is_named(function: Any) -> bool:
