@@ -37,10 +37,9 @@ class Codec(FailSafe):
 
     Within the process immutable tuples are stored as they are, all else as pickles, so that each
     caller gets a copy. With `secrets` these are signed: the first signs, each of them verifies.
-    With `text` they are text, for a serializer such as JSON. Integers stay bare, to count on. An
-    attribute that the backend has, such as its `serializer`, is set there.
+    With `text` they are text, for a serializer such as JSON. Integers stay bare, to count on.
 
-    Timeouts are whole seconds, 0 for ever, None for the backend's default. A value that cannot be
+    Timeouts are in seconds, 0 for ever, None for the backend's default. A value that cannot be
     pickled is logged and not stored; one that does not verify or cannot be read is a miss.
     """
 
@@ -53,9 +52,9 @@ class Codec(FailSafe):
         self._as_they_are = {int, type(None)} | (set() if secrets else {tuple, Entry})
 
     def __setattr__(self, name: str, value: Any) -> None:
-        backend = getattr(self.backend, "backend", self.backend)
-        changed = name == "serializer" and hasattr(backend, name)
-        self.__dict__["_text"] = vars(self).get("_text") or changed
+        backend = getattr(self.backend, "backend", self.backend)  # which has a `serializer`
+        if name == "serializer" and hasattr(backend, name):
+            self._text = True
         own = name[0] == "_" or hasattr(Codec, name) or callable(getattr(backend, name, callable))
         object.__setattr__(self if own else backend, name, value)
 
@@ -95,8 +94,7 @@ class Codec(FailSafe):
         return self.default_timeout if seconds is None else math.ceil(seconds)
 
     def _put(self, how: str, key: str, value: Any, timeout: int | None = None, *lease: str) -> bool:
-        stored = self._dump(how, key, value)
-        timeout = timeout if type(timeout) is int else self._seconds(timeout)
+        stored, timeout = self._dump(how, key, value), self._seconds(timeout)
         return stored is not None and bool(self.ask(how, key, stored, timeout, *lease))
 
     # As those of the backend; False if the value could not be stored.
