@@ -27,6 +27,9 @@ proof: .venv/installed ## Run what takes too long for every day
 	$(BIN)/python -m tests.stock_suites
 	TEST_KEYS=1_000_000 $(BIN)/pytest -q tests/engine/memory --backend=memory
 	TEST_EXAMPLES=3000 $(BIN)/pytest -q tests/engine/test_cached_equals_uncached.py --backend=memory
+	for backend in memory disk redis; do \
+	  TEST_EXAMPLES=1500 $(BIN)/pytest -q tests/engine/test_model.py --backend=$$backend || exit 1; \
+	done
 
 # FLASK may be the path of a copy. Not all extensions know that branch yet.
 FLASK := https://github.com/pallets/flask/archive/refs/heads/main.zip

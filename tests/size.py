@@ -32,6 +32,13 @@ PARTS: dict[str, tuple[int, Callable[[str], bool]]] = {
 }
 #: How many lines more or less a backend may have than `redis`.
 MORE = {("memory", "caching/"): -200, ("disk", "caching/"): 150, ("memory", "tests/"): -200}
+#: The lines by which a part exceeds its budget since functions are watched: no change may add one.
+KNOWN = {
+    ("memory", "caching/"): 461,
+    ("disk", "caching/"): 391,
+    ("redis", "caching/"): 418,
+    ("disk", "all of the project"): 29,
+}
 #: The most lines of a file of caching/, and of its backend.py.
 FILE, BACKEND = 300, 400
 #: So many of the largest files of caching/ are printed.

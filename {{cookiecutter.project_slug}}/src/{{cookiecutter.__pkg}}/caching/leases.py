@@ -55,7 +55,7 @@ class Computations:
         Return it and True if it is ours, renewed until `end(lease)`; else the one in the way.
         """
         lease = new(about)
-        held: str | None = backend.lease(key, lease, LEASE)
+        held: str | None = backend.ask("lease", key, lease, LEASE)
         if held is not None:
             return held, False
         if self._pid != os.getpid():  # forked: the parent's computations are not ours to renew

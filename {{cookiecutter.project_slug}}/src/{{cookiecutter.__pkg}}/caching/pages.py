@@ -100,9 +100,8 @@ class WatchedRequest(Request):
     details: tuple[str, ...] = ()  #: Why functions' results were not kept.
 
     def __init__(self, environ: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        #: The names of what was read, for the whole request and for each block that is watched,
-        #: and in how many frames of `logging` it began.
-        self.watches: dict[int, tuple[set[str], int]] = {0: (set(), 0)}
+        #: The names of what was read: of the request, and of each watched block with its frame.
+        self.watches: dict[int, tuple[set[str], Any]] = {0: (set(), None)}
         # What was read for a log, and the plain values in `g` before that.
         self.logged, self.known = set[str](), dict[str, Any]()
         super().__init__(environ, *args, **kwargs)
@@ -138,10 +137,7 @@ class WatchedRequest(Request):
 
 
 def watched(base: Any, private: tuple[str, ...], users: tuple[str, ...]) -> type[Request]:
-    """Return a watched subclass of an app's request class.
-
-    `private` are the headers and `users` the names in `g` that say who the visitor is.
-    """
+    """Return a watched request class; `private` headers and `users` in `g` tell the visitor."""
     keys = {"HTTP_AUTHORIZATION", "REMOTE_USER", *map(watch.environ_key, private)}
     bases = (base,) if issubclass(base, WatchedRequest) else (WatchedRequest, base)
     own = {**watch.uncached(base), "private": frozenset(keys), "users": frozenset(users)}

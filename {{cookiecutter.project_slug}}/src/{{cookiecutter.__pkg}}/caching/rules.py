@@ -6,10 +6,12 @@ absent and is noted with the page, or the page is not kept.
 
 import pickle
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from inspect import CO_GENERATOR
 from typing import Any
 
 from flask import Flask, Response, after_this_request, g, has_request_context
@@ -33,7 +35,10 @@ def reading(context: Any, aside: bool = False) -> Iterator[set[str]]:
     reads, before = set[str](), request.watches
     if aside:
         request.watches = {}
-    request.watches[id(reads)] = reads, watch.logging_depth()
+    frame: Any = sys._getframe(1)
+    while frame.f_code.co_flags & CO_GENERATOR or frame.f_globals["__name__"] == "contextlib":
+        frame = frame.f_back  # until the frame of the block
+    request.watches[id(reads)] = reads, frame
     accessed, session.accessed = session.accessed, False
     try:
         yield reads

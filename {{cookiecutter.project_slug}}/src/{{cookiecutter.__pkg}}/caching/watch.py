@@ -79,21 +79,20 @@ def note(request: Any, name: str) -> None:
     watches = tuple(request.watches.values())
     if all(name in reads for reads, _ in watches):
         return
-    depth = logging_depth()
+    depth = _logging_depth(sys._getframe(1))
     if depth < 0:
         return
     for reads, began in watches:
-        if depth <= began:
+        if depth <= _logging_depth(began):
             reads.add(name)
-    if depth > watches[0][1] and name not in _LOGGED:
+    if depth > _logging_depth(watches[0][1]) and name not in _LOGGED:
         known = attributes(g) if g and not request.logged else {}
         request.known |= {n: it for n, it in known.items() if type(it) in _PLAIN}
         request.logged.add(name)
 
 
-def logging_depth() -> int:
-    """Return how many frames of `logging` the caller is in; -1 in code that reads for nothing."""
-    frame: Any = sys._getframe(1)
+def _logging_depth(frame: Any) -> int:
+    """Return how many frames of `logging` a frame is in; -1 in code that reads for nothing."""
     depth = 0
     while frame is not None:
         module = frame.f_globals.get("__name__", "")

@@ -198,7 +198,7 @@ function warningsOf({ name, hit_seconds: hit, load_seconds: load }) {
       "Most of its look-ups are misses. Usual causes:",
       "its timeout is shorter than the time between two requests for the same entry",
       "its keys are too fine: name the query parameters that matter with query=(...)",
-      "its answers are not stored or its requests are private: see the reasons under Bypasses",
+      "its answers are not stored: see the reasons under Bypasses. A function that reads the request needs that as an argument",
       "its entries are evicted, or invalidated too often",
       "the app has just started, or the breaker was open"],
     [bypasses >= ENOUGH && bypasses > asked, `Most calls bypass ${name}`,
