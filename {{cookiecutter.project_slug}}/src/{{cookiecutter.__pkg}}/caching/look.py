@@ -107,8 +107,10 @@ class Engine(flask_caching.Cache):
     def change(self, key: str, new: Callable[[Entry | None], Entry | None]) -> Entry | None:
         """Replace the valid entry of `key` by `new(entry)`, one caller at a time; return that.
 
-        None if nothing was stored, such as after a drop meanwhile, which ends the lease.
+        None if `new` gives None, or if nothing was stored, such as after a drop meanwhile.
         """
+        if not new(self.find((key,))[key]):  # or it raises, before a lease is taken
+            return None
         backend, lease, tries = self.cache, leases.new("change".ljust(leases.ABOUT)), 2000
         while (other := backend.lease(key, lease, leases.LEASE)) and (tries := tries - 1):
             time.sleep(0.001)  # which another caller may take
