@@ -4,7 +4,6 @@ Values that leave the process are pickles, and loading one can run code. Each is
 so that write access to the cache's server or file is not enough to run code here.
 """
 
-import functools
 import hashlib
 import hmac
 import logging
@@ -12,6 +11,7 @@ import math
 import pickle
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial, partialmethod
 from typing import Any, NamedTuple
 
 from . import events
@@ -20,7 +20,7 @@ from .failsafe import FailSafe
 logger = logging.getLogger(__name__)
 
 _SIZE = 32  # bytes of a signature
-_signature = functools.partial(hashlib.blake2b, digest_size=_SIZE)  # takes a key (RFC 7693)
+_signature = partial(hashlib.blake2b, digest_size=_SIZE)  # takes a key (RFC 7693)
 
 
 class Entry(NamedTuple):
@@ -98,9 +98,7 @@ class Codec(FailSafe):
         return stored is not None and bool(self.ask(how, key, stored, timeout, *lease))
 
     # As those of the backend; False if the value could not be stored.
-    set = functools.partialmethod(_put, "set")
-    add = functools.partialmethod(_put, "add")
-    store = functools.partialmethod(_put, "store")
+    set, add, store = map(partial(partialmethod, _put), ("set", "add", "store"))
 
     def _dump(self, operation: str, key: str, value: Any) -> Any:
         """Return the stored form of `value`, None if it cannot be pickled."""

@@ -34,11 +34,9 @@ class FailSafe:
     before it closes. While it is open only one background probe touches the engine.
     """
 
-    backend: Any = None
-    is_open = False
-
     def __init__(self, backend: Any) -> None:
-        self.backend = backend
+        vars(self)["backend"] = backend  # first, because a subclass asks it what it has
+        self.is_open = False
         self._failures, self._undelivered, self._next_line = 0, 0, 0.0
         # Reentrant, because a handler of the log and a subscriber of the event may use the cache.
         self._lock = threading.RLock()
