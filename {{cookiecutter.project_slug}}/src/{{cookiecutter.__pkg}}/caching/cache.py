@@ -86,9 +86,9 @@ class Cache(Engine):
     def add(self, key: str, value: Any, timeout: Seconds | None = None) -> bool:
         """Store `value` unless `key` has one already; True if it was stored. One caller wins."""
         added: bool = self.cache.add(key, *self._entry(value, timeout))
-        if not added and not self.has(key):  # the value there may have expired by our clock
+        if not added:  # the value there may have expired by our clock
             entry = Entry(value, self.clock(), self.expiry(timeout))
-            added = bool(self.change(key, lambda now: None if now else entry))
+            added = self.change(key, lambda now: None if now else entry) is not None
         if added:
             events.put(events.DIRECT, "stored")
         return added
@@ -98,9 +98,7 @@ class Cache(Engine):
 
         Raises TypeError for another value, and OverflowError beyond 64 bits.
         """
-        longer = OverflowError(f"{key!r} cannot count beyond 64 bits")
-        if not -(2**63) <= delta < 2**63:
-            raise longer
+        delta.to_bytes(8, signed=True)  # raises OverflowError
         if (total := self.cache.inc(key, delta)) is not None:
             return total  # type: ignore[no-any-return]
 
@@ -109,11 +107,9 @@ class Cache(Engine):
             entry = now or Entry(0, self.clock(), self.expiry(None))
             if type(entry.value) is not int:
                 raise TypeError(f"{key!r} holds no integer to count on")
-            if not -(2**63) <= entry.value + delta < 2**63:
-                raise longer
+            (entry.value + delta).to_bytes(8, signed=True)
             return entry._replace(value=entry.value + delta)
 
-        counted(self.find((key,))[key])  # raises before a lease is taken
         changed = self.change(key, counted)
         return None if changed is None else int(changed.value)
 
@@ -138,8 +134,7 @@ class Cache(Engine):
         0 means for ever, None CACHE_DEFAULT_TIMEOUT. None is a value. Raises as `compute` does.
         """
         tag_keys = tuple(map(keys.tag_key, dict.fromkeys(keys.names(tags))))
-        name, late = keys.name_of(compute), seconds(stale)
-        look = Look(self, name, key, timeout, tag_keys, late, bare=True)
+        look = Look(self, keys.name_of(compute), key, timeout, tag_keys, seconds(stale), bare=True)
         return functions.run(look, compute)
 
     def invalidate(self, *tags: str) -> bool:

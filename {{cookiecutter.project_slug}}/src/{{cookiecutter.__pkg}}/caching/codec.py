@@ -4,7 +4,6 @@ Values that leave the process are pickles, and loading one can run code. Each is
 so that write access to the cache's server or file is not enough to run code here.
 """
 
-import functools
 import hashlib
 import hmac
 import logging
@@ -12,6 +11,7 @@ import math
 import pickle
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial, partialmethod
 from typing import Any, NamedTuple
 
 from . import events
@@ -20,7 +20,7 @@ from .failsafe import FailSafe
 logger = logging.getLogger(__name__)
 
 _SIZE = 32  # bytes of a signature
-_signature = functools.partial(hashlib.blake2b, digest_size=_SIZE)  # takes a key (RFC 7693)
+_signature = partial(hashlib.blake2b, digest_size=_SIZE)  # takes a key (RFC 7693)
 
 
 class Entry(NamedTuple):
@@ -37,10 +37,9 @@ class Codec(FailSafe):
 
     Within the process immutable tuples are stored as they are, all else as pickles, so that each
     caller gets a copy. With `secrets` these are signed: the first signs, each of them verifies.
-    With `text` they are text, for a serializer such as JSON. Integers stay bare, to count on. An
-    attribute that the backend has, such as its `serializer`, is set there.
+    With `text` they are text, for a serializer such as JSON. Integers stay bare, to count on.
 
-    Timeouts are whole seconds, 0 for ever, None for the backend's default. A value that cannot be
+    Timeouts are in seconds, 0 for ever, None for the backend's default. A value that cannot be
     pickled is logged and not stored; one that does not verify or cannot be read is a miss.
     """
 
@@ -53,9 +52,9 @@ class Codec(FailSafe):
         self._as_they_are = {int, type(None)} | (set() if secrets else {tuple, Entry})
 
     def __setattr__(self, name: str, value: Any) -> None:
-        backend = getattr(self.backend, "backend", self.backend)
-        changed = name == "serializer" and hasattr(backend, name)
-        self.__dict__["_text"] = vars(self).get("_text") or changed
+        backend = getattr(self.backend, "backend", self.backend)  # which has a `serializer`
+        if name == "serializer" and hasattr(backend, name):
+            self._text = True
         own = name[0] == "_" or hasattr(Codec, name) or callable(getattr(backend, name, callable))
         object.__setattr__(self if own else backend, name, value)
 
@@ -95,14 +94,11 @@ class Codec(FailSafe):
         return self.default_timeout if seconds is None else math.ceil(seconds)
 
     def _put(self, how: str, key: str, value: Any, timeout: int | None = None, *lease: str) -> bool:
-        stored = self._dump(how, key, value)
-        timeout = timeout if type(timeout) is int else self._seconds(timeout)
+        stored, timeout = self._dump(how, key, value), self._seconds(timeout)
         return stored is not None and bool(self.ask(how, key, stored, timeout, *lease))
 
     # As those of the backend; False if the value could not be stored.
-    set = functools.partialmethod(_put, "set")
-    add = functools.partialmethod(_put, "add")
-    store = functools.partialmethod(_put, "store")
+    set, add, store = map(partial(partialmethod, _put), ("set", "add", "store"))
 
     def _dump(self, operation: str, key: str, value: Any) -> Any:
         """Return the stored form of `value`, None if it cannot be pickled."""

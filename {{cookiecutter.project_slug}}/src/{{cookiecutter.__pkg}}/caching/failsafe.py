@@ -29,26 +29,22 @@ class FailSafe:
     """A backend that raises nothing when its engine fails.
 
     A backend's `errors` mean a failure of its engine. Of these, `timeout_errors` open the breaker
-    at once, and `rejections` never do: they are an answer, such as that there is no room, and are
-    logged once a minute. Three failures in a row open it, and so does an undelivered `delete`,
-    `delete_many` or `clear`: then the app's entries are cleared before it closes. While it is open
-    only one background probe touches the engine.
+    at once, and `rejections` never do: they are an answer, such as that there is no room. Three
+    failures in a row open it, and so does an undelivered drop: then the app's entries are cleared
+    before it closes. While it is open only one background probe touches the engine.
     """
 
-    backend: Any = None
-    is_open = False
-
     def __init__(self, backend: Any) -> None:
-        self.backend = backend
+        vars(self)["backend"] = backend  # first, because a subclass asks it what it has
+        self.is_open = False
         self._failures, self._undelivered, self._next_line = 0, 0, 0.0
         # Reentrant, because a handler of the log and a subscriber of the event may use the cache.
         self._lock = threading.RLock()
         self._prober = threading.Thread()
-        # Frequent operations, because timing each would double their cost.
+        # Telling each of the frequent ones would double their cost.
         self._is_told = {name: events.one_in(32, 3) for name in ("get", "get_many", "lease")}
 
     def __getattr__(self, name: str) -> Any:
-        """Return an operation, or whatever else the backend has."""
         its = getattr(self.backend, name)
         return partial(self.ask, name) if name in FALLBACKS else its
 
@@ -110,11 +106,10 @@ class FailSafe:
             except Exception as error:
                 logger.debug("The cache is still unavailable: %r", error)
                 continue
-            with self._lock:
+            with self._lock:  # so that the last event is right
                 self._undelivered -= undelivered
                 if not self._undelivered:  # unless another drop failed meanwhile
                     self.is_open, self._failures = False, 0
-                    logger.warning("The cache answers again and is in use")
-                    # Under the lock: the last event must be right, and a log handler may use us.
+                    logger.warning("The cache answers again and is in use")  # a handler may use us
                     events.breaker("breaker", "open" if self.is_open else "closed")
                     return

@@ -29,8 +29,7 @@ PASS = 5.0  # seconds that callers do not wait after a result that was not store
 #: A lease begins with a hash of the tags' tokens, of this many characters. A lease with another
 #: hash was taken before an invalidation; it is ignored.
 ABOUT = 16
-#: The leases under which this context computes.
-held: ContextVar[tuple[str, ...]] = ContextVar("held", default=())
+held: ContextVar[tuple[str, ...]] = ContextVar("held", default=())  # those of this context
 ENDED = "ended"  # replaces a lease that has ended; without a hash, so that every caller may take it
 
 
@@ -74,24 +73,23 @@ class Computations:
             running[2].set()
 
     def wait(self, look: Any, lease: str, blocks: bool) -> float:
-        """Return how many seconds to wait for the computation under `lease`.
+        """Return how many seconds to wait for the computation under `lease`; 0 if that is no use.
 
-        0 if there is no use in waiting any more: the caller has waited for `WAIT`, or the
-        computation waits for one of the caller's own, in its context or, if it `blocks`, its
-        thread. Over processes such a circle cannot be seen and is taken for one after `CIRCLE`.
+        The caller has then waited for `WAIT`, or the computation waits for one of the caller's own:
+        those of its context and, if it `blocks`, of its thread. Over processes nobody can see such
+        a circle; a wait of `CIRCLE` is taken for one.
         """
-        me, is_here = threading.get_ident(), lease in self._running
-        own = {its for its, (*_, thread) in self._running.copy().items() if blocks and thread == me}
-        own |= {*held.get()}
+        me, ours = threading.get_ident(), self._running.copy()
+        own = {*held.get(), *(it for it, (*_, thread) in ours.items() if blocks and thread == me)}
         with self._lock:
             since = self.waiting.get(look, (lease, own, time.monotonic()))[2]
             self.waiting[look] = lease, own, since
-            reached = more = {lease}
+            reached, more = {lease}, {lease}
             while more:
                 more = {on for on, of, _ in self.waiting.values() if of & reached} - reached
-                reached = reached | more
+                reached |= more
         waited = time.monotonic() - since
-        in_vain = reached & own or waited > (CIRCLE if own and not is_here else WAIT)
+        in_vain = reached & own or waited > (WAIT if lease in ours or not own else CIRCLE)
         return 0 if in_vain else min(max(waited, 0.01), 0.1)
 
     def rest(self, lease: str, pause: float) -> None:
@@ -111,10 +109,9 @@ class Computations:
                     backend.replace(key, lease, lease, LEASE)
                 except Exception:
                     logger.exception("A lease could not be renewed: %s", key)
-            if not self._running:
-                self._renewer = threading.Thread()  # not alive: the next caller starts one
-                if self._running:  # a caller came just before that
-                    self._renewer = me
+            self._renewer = threading.Thread()  # not alive: the next caller starts one
+            if self._running:
+                self._renewer = me
 
 
 class Adapter:
@@ -125,7 +122,6 @@ class Adapter:
         self.get, self.get_many = backend.get, backend.get_many  # faster than by `__getattr__`
 
     def __getattr__(self, name: str) -> Any:
-        """Everything else is the backend's."""
         return getattr(self.backend, name)
 
     def lease(self, key: str, lease: str, seconds: float) -> str | None:

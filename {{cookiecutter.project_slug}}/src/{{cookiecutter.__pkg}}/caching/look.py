@@ -91,36 +91,33 @@ class Engine(flask_caching.Cache):
         """
         tokens, expires = list[tuple[str, str]](), until + TOKEN_SPARE
 
-        def longer(now: Entry | None) -> Entry | None:
-            return now and now._replace(expires=max(now.expires, expires))
+        def longer(now: Entry | None) -> Entry:
+            return (now or made)._replace(expires=max(expires, now.expires if now else 0))
 
         for tag in tags:
             token, made = found[tag], Entry(secrets.token_hex(8), self.clock(), expires)
-            if token and token.expires < until:  # older entries have it: it must live longer
-                # Not if an invalidation drops it meanwhile, and the lease with it.
-                token = self.change(tag, longer)
             if token is None:
                 added = self.cache.add(tag, made, self.lifetime(expires))
                 token = made if added else self.find((tag,))[tag]  # another caller was first
-            if token is None or token.expires < until:
-                self.cache.set(tag, made, self.lifetime(expires))
-                token = made
+            if token is None or token.expires < until:  # older entries have it: it must live longer
+                token = self.change(tag, longer) or made
             tokens.append((tag, str(token.value)))
         return tuple(tokens)
 
     def change(self, key: str, new: Callable[[Entry | None], Entry | None]) -> Entry | None:
-        """Store `new(entry)` in place of the valid entry of `key`, one caller at a time.
+        """Replace the valid entry of `key` by `new(entry)`, one caller at a time; return that.
 
-        Return what was stored, None if nothing was.
+        None if `new` gives None, or if nothing was stored, such as after a drop meanwhile.
         """
+        if not new(self.find((key,))[key]):  # or it raises, before a lease is taken
+            return None
         backend, lease, tries = self.cache, leases.new("change".ljust(leases.ABOUT)), 2000
         while (other := backend.lease(key, lease, leases.LEASE)) and (tries := tries - 1):
             time.sleep(0.001)  # which another caller may take
         try:
-            if other or not (entry := new(self.find((key,))[key])):
-                return None
-            lifetime = self.lifetime(entry.expires + TOKEN_SPARE)
-            return entry if backend.store(key, entry, lifetime, lease) else None
+            entry = None if other else new(self.find((key,))[key])
+            lifetime = entry and self.lifetime(entry.expires + TOKEN_SPARE)
+            return entry if entry and backend.store(key, entry, lifetime, lease) else None
         finally:
             backend.replace(key, lease, leases.ENDED, leases.PASS)
 
