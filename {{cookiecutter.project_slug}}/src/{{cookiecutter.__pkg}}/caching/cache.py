@@ -98,7 +98,9 @@ class Cache(Engine):
 
         Raises TypeError for another value, and OverflowError beyond 64 bits.
         """
-        delta.to_bytes(8, signed=True)  # raises OverflowError
+        longer = OverflowError(f"{key!r} cannot count beyond 64 bits")
+        if not -(2**63) <= delta < 2**63:
+            raise longer
         if (total := self.cache.inc(key, delta)) is not None:
             return total  # type: ignore[no-any-return]
 
@@ -107,7 +109,8 @@ class Cache(Engine):
             entry = now or Entry(0, self.clock(), self.expiry(None))
             if type(entry.value) is not int:
                 raise TypeError(f"{key!r} holds no integer to count on")
-            (entry.value + delta).to_bytes(8, signed=True)
+            if not -(2**63) <= entry.value + delta < 2**63:
+                raise longer
             return entry._replace(value=entry.value + delta)
 
         changed = self.change(key, counted)
