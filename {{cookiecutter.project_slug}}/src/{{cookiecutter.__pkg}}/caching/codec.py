@@ -94,7 +94,8 @@ class Codec(FailSafe):
         return self.default_timeout if seconds is None else math.ceil(seconds)
 
     def _put(self, how: str, key: str, value: Any, timeout: int | None = None, *lease: str) -> bool:
-        stored, timeout = self._dump(how, key, value), self._seconds(timeout)
+        stored = self._dump(how, key, value)
+        timeout = timeout if type(timeout) is int else self._seconds(timeout)
         return stored is not None and bool(self.ask(how, key, stored, timeout, *lease))
 
     # As those of the backend; False if the value could not be stored.
