@@ -19,7 +19,7 @@ ALWAYS = """
     ops/grafana/dashboards/provider.yml ops/grafana/dashboards/cache.json
     src/shop/__init__.py src/shop/prepare.py src/shop/py.typed src/shop/settings.py
     src/shop/caching/__init__.py src/shop/caching/backend.py src/shop/caching/cache.py
-    src/shop/caching/codec.py src/shop/caching/events.py
+    src/shop/caching/advice.py src/shop/caching/codec.py src/shop/caching/events.py
     src/shop/caching/failsafe.py src/shop/caching/functions.py src/shop/caching/keys.py
     src/shop/caching/leases.py src/shop/caching/look.py src/shop/caching/lru.py
     src/shop/caching/pages.py src/shop/caching/rules.py src/shop/caching/views.py

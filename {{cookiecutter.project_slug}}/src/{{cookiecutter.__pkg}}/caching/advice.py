@@ -75,7 +75,7 @@ _warned: set[tuple[str, str]] = set()
 
 
 def warn_of_session(name: str, value: Any) -> None:
-    """Warn once if a value of the function or page called `name` holds objects of SQLAlchemy's."""
+    """Warn once if a value of the function or page called `name` holds objects of an ORM."""
     left = [value]
     for _ in range(200):  # enough to meet one
         one = left.pop() if left else None

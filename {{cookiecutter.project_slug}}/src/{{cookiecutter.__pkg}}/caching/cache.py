@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import flask_caching
-from cachelib import SimpleCache
 from flask import Flask
-from flask_caching.backends import NullCache
 
 from . import events, functions, keys, leases, pages, watch
 from .codec import Codec, Entry
@@ -41,7 +39,8 @@ class Cache(Engine):
         backend: Any = app.extensions["cache"][self]
         signing: list[str] = []
         if getattr(backend, "shared", True):
-            in_process = isinstance(backend, (SimpleCache, NullCache))
+            kinds = {kind.__name__ for kind in type(backend).__mro__}  # cachelib's count, too
+            in_process = not kinds.isdisjoint(("SimpleCache", "NullCache"))
             secret = merged.get("SECRET_KEY") or (in_process and secrets.token_hex())
             if not secret:
                 raise ValueError("SECRET_KEY is missing, and cached values are signed with it")

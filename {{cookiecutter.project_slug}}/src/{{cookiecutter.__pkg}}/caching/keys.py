@@ -75,7 +75,7 @@ class _Pickler(pickle.Pickler):
                     raise
                 return None  # a set in a circle: in the order it has
         state = getattr(value, "__dict__", {}).get("_sa_instance_state")
-        if state and state.key:  # SQLAlchemy would load what a commit expired only for the function
+        if state and state.key:  # an ORM would load what a commit expired only for the function
             for name in state.unloaded & {*state.mapper.column_attrs.keys()}:
                 getattr(value, name)
         own = getattr(type(value), "__caching_id__", None)
