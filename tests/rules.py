@@ -77,13 +77,13 @@ RULES = [
     Rule(
         "A result that depends on the session is not kept",
         "caching/functions.py",
-        "look.store(value, refusal)",
+        'look.store(value, short or ("response_filter" if keep and not keep(value) else None))',
         "look.store(value)",
     ),
     Rule(
         "An entry expires",
         "caching/look.py",
-        "now < one[2] + stale",
+        "now < one.expires + stale",
         "True",
     ),
     Rule(
@@ -95,13 +95,13 @@ RULES = [
     Rule(
         "A dropped tag never becomes valid again",
         "caching/look.py",
-        "Entry(secrets.token_hex(8), self.clock(), until + TOKEN_SPARE)",
-        'Entry("token", self.clock(), until + TOKEN_SPARE)',
+        "Entry(secrets.token_hex(8), self.clock(), expires)",
+        'Entry("token", self.clock(), expires)',
     ),
     Rule(
         "`invalidate` makes every entry with one of the tags a miss",
         "caching/cache.py",
-        "return self.cache.delete_many(*map(keys.tag_key, tags)) is not None",
+        "return bool(self.cache.delete_many(*tag_keys) == tag_keys)",
         "return True",
     ),
     Rule(
@@ -138,8 +138,8 @@ RULES = [
     Rule(
         "The cache keeps at most CACHE_THRESHOLD entries in memory",
         "caching/backend.py",
-        "LRUCache.__init__(self, threshold)",
-        "LRUCache.__init__(self, 1_000_000)",
+        "LRUCache.__init__(self, threshold, clock",
+        "LRUCache.__init__(self, 1_000_000, clock",
     ),
     Rule(
         "The cache keeps at most CACHE_THRESHOLD entries on disk",
