@@ -51,6 +51,8 @@ def making(root: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
         cwd=root,
         env=CLEAN | {"PYTHONPATH": str(root / "src")},
         start_new_session=True,
+        # Programs that are started in the background may ignore Ctrl-C, and so would this one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -47,7 +47,7 @@ def decorate(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
         if view is not wrapper:
             place = views.place(view, wrapper, context.request.method)
         before: set[str] = getattr(context.request, "reads", set())
-        if context._session.accessed:
+        if getattr(context._session, "accessed", False):  # None while it is opened
             before = before | {"session"}
         return rules.Visit(context, before, place == "direct", args, kwargs) if place else None
 

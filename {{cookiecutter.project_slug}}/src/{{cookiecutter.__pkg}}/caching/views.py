@@ -69,7 +69,7 @@ def _reached(view: Any) -> Iterator[Any]:
             left += [it for it in held if not _is_neighbour(one, it)]
         elif issubclass(kind, type):
             left += gc.get_referents(one) if issubclass(one, View) else ()
-        elif issubclass(kind, _HOLDERS) or hasattr(kind, "__call__"):  # noqa: B004
+        elif issubclass(kind, _HOLDERS) or any("__call__" in vars(base) for base in kind.__mro__):
             left += () if issubclass(kind, (Scaffold, LocalProxy)) else gc.get_referents(one)
 
 
