@@ -47,7 +47,7 @@ class Engine(flask_caching.Cache):
     """The part of `Cache` that looks up and stores."""
 
     #: Decides expiry, in seconds since the epoch: `time.time`, as it is when it is called.
-    clock: Callable[[], float] = functools.partial(methodcaller("time"), time)
+    clock: Callable[[], float] = staticmethod(functools.partial(methodcaller("time"), time))
     computations = leases.Computations()  #: Those of all caches of this process.
 
     @property
