@@ -43,7 +43,7 @@ def unkept(reads: set[str], owned: bool) -> tuple[str, str]:
     kinds, shown = set[str](), list[str]()
     for name in sorted(reads - {"g"}):
         kind, of = name.partition(" ")[0], name.partition(".")[0]
-        private = PERSONAL | getattr(watch.current_context().request, "private", set())
+        private = PERSONAL | getattr(watch.current_context().request, "_private", set())
         if owned and (kind == "cookie" or of == "g" or name in private):
             continue
         known = ADVICE[kind].partition(":")[0].removeprefix("reads ") if kind in ADVICE else ""
@@ -55,13 +55,21 @@ def unkept(reads: set[str], owned: bool) -> tuple[str, str]:
 
 
 def add_detail(detail: str) -> None:
-    """Add a detail to the Cache-Status of the page that is being made, or of the response."""
+    """Add a detail to the Cache-Status of the page that is being made, or of the response.
+
+    Each is said once, and the first few of a request: proxies refuse long headers.
+    """
     context, text = watch.current_context(), re.sub(r"[^\w.,:<> -]", "?", detail, flags=re.ASCII)
-    if vars(context.request).get("making"):
-        context.request.details += (text,)
-    else:
+    request = context.request
+    if text in request._details or len(request._details) >= MOST:
+        return
+    request._details += (text,)
+    if not vars(request).get("_making"):
         status = ("Cache-Status", f'{context.app.name}; detail="{text}"')
         after_this_request(lambda response: response.headers.add(*status) or response)
+
+
+MOST = 8  # details of one response
 
 
 def warn_once(message: str, name: str, *more: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from flask import Flask, Request, Response, after_this_request, current_app, has_request_context
 from flask_caching import CachedResponse
 from flask_caching.utils import wants_args
-from werkzeug.datastructures import Headers
+from werkzeug.datastructures import EnvironHeaders, Headers
 from werkzeug.http import parse_cookie
 from werkzeug.utils import cached_property
 
@@ -45,7 +45,7 @@ def decorate(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
             return None
         context = watch.current_context()
         view = context.app.view_functions.get(context.request.endpoint)
-        before: set[str] = getattr(context.request, "watches", {}).get(0, [set()])[0]
+        before: set[str] = getattr(context.request, "_watches", {}).get(0, set())
         if getattr(context._session, "accessed", False):
             before = before | {"session"}
         method = context.request.method
@@ -65,7 +65,7 @@ def decorate(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
                 return page.call(args, kwargs)
         if asked is None:
             return page.result(decorated.cache_timeout, args, kwargs)
-        if page in vars(asked.context.request).get("making", ()):
+        if page in vars(asked.context.request).get("_making", ()):
             return page.call(args, kwargs)  # the view calls itself: that is no page
         if page.is_async and in_event_loop():  # below an async decorator
             return asyncio.to_thread(page.answer, asked, decorated.cache_timeout)
@@ -95,18 +95,31 @@ def decorate(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
 class WatchedRequest(Request):
     """A request that notes what is read from it, by the names that `watch.py` lists."""
 
-    private: frozenset[str] = frozenset()  #: Keys of headers that say who the visitor is.
-    users: frozenset[str] = frozenset()  #: Names in `g` that say who the visitor is.
-    details: tuple[str, ...] = ()  #: Why functions' results were not kept.
+    _private: frozenset[str] = frozenset()  #: Keys of headers that say who the visitor is.
+    _users: frozenset[str] = frozenset()  #: Names in `g` that say who the visitor is.
+    _details: tuple[str, ...] = ()  #: Why functions' results were not kept.
+    _headers: Any
 
     def __init__(self, environ: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        #: The names of what was read: of the request, and of each watched block with its frame.
-        self.watches: dict[int, tuple[set[str], Any]] = {0: (set(), None)}
+        #: What was read of the request, and by each open block.
+        self._watches = {0: watch.Reads()}
+        watch.opened.set((self._watches[0],))
         # What was read for a log, and the plain values in `g` before that.
-        self.logged, self.known = set[str](), dict[str, Any]()
+        self._logged, self._known = set[str](), dict[str, Any]()
+        self._left = set[tuple[int, str]]()  # what hooks left: an object's id, its attribute
         super().__init__(environ, *args, **kwargs)
-        headers: Any = self.headers  # changed and not made anew, which would take twice the time
-        headers.__class__, headers.environ = watch.Headers, watch.Environ((environ, self))
+
+    @property
+    def headers(self) -> Any:
+        """The headers."""
+        return self._headers
+
+    @headers.setter
+    def headers(self, headers: Any) -> None:
+        self._headers = headers
+        if type(headers) is EnvironHeaders:  # changed, because a new one would take twice the time
+            self._headers.environ = watch.Environ((headers.environ, self))
+            self._headers.__class__ = watch.Headers
 
     @property
     def cookies(self) -> Any:
@@ -140,7 +153,7 @@ def watched(base: Any, private: tuple[str, ...], users: tuple[str, ...]) -> type
     """Return a watched request class; `private` headers and `users` in `g` tell the visitor."""
     keys = {"HTTP_AUTHORIZATION", "REMOTE_USER", *map(watch.environ_key, private)}
     bases = (base,) if issubclass(base, WatchedRequest) else (WatchedRequest, base)
-    own = {**watch.uncached(base), "private": frozenset(keys), "users": frozenset(users)}
+    own = {**watch.uncached(base), "_private": frozenset(keys), "_users": frozenset(users)}
     return type(base.__name__, bases, own)
 
 
@@ -176,7 +189,7 @@ class Page(Function):
                 reason = "arguments that cannot be pickled"
             if self.private_key and asked.owner is None:
                 reason = "no owner"
-            elif asked.owner is None and not request.private.isdisjoint(environ):
+            elif asked.owner is None and not request._private.isdisjoint(environ):
                 reason = "authorization"
             elif names := asked.before - watch.FREE:
                 reason, _ = rules.verdict(asked, names, self.vary_keys)
@@ -228,7 +241,7 @@ class Page(Function):
             added = [("hit_cache", "True")] if self.response_hit_indication else []
             added.append(("Age", str(max(0, int(now - look.entry.created)))))
             value, asked.absent = _shown(app, look.entry), look.entry.value[3]
-        elif details := (*(() if stored else (asked.detail or look.outcome,)), *request.details):
+        elif details := (*(() if stored else (asked.detail or look.outcome,)), *request._details):
             said += f'; detail="{"; ".join(details)}"'
         if not asked.direct or "detail" in said:
             return self._send(asked, value, said, *added)

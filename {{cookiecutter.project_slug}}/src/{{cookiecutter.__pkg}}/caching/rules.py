@@ -6,12 +6,10 @@ absent and is noted with the page, or the page is not kept.
 
 import pickle
 import re
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from inspect import CO_GENERATOR
 from typing import Any
 
 from flask import Flask, Response, after_this_request, g, has_request_context
@@ -27,37 +25,14 @@ _CACHES = {"_parsed_content_type", "_cached_data", "_cached_json"}
 
 
 @contextmanager
-def reading(context: Any, aside: bool = False) -> Iterator[set[str]]:
-    """Note what the block reads in a set of its own; `aside` only there, not as the page's."""
-    request, session = context.request, context._session
-    if session is None:  # which is being opened
-        session = SecureCookieSession()
-    reads, before = set[str](), request.watches
-    if aside:
-        request.watches = {}
-    frame: Any = sys._getframe(1)
-    while frame.f_code.co_flags & CO_GENERATOR or frame.f_globals["__name__"] == "contextlib":
-        frame = frame.f_back  # until the frame of the block
-    request.watches[id(reads)] = reads, frame
-    accessed, session.accessed = session.accessed, False
-    try:
-        yield reads
-    finally:
-        if session.accessed:
-            reads.add("session")
-        session.accessed |= accessed
-        del request.watches[id(reads)]
-        request.watches = before
-
-
-@contextmanager
 def watching() -> Iterator[set[str]]:
     """Note what the block, which is no page, reads of the request, if there is one."""
     context = watch.current_context() if has_request_context() else None
-    if context is None or not hasattr(context.request, "watches"):
+    if context is None or not hasattr(context.request, "_watches"):
         yield set() if context is None else {"request.request_class"}
         return
-    with reading(context) as reads, watch.spying(context):
+    watch.spy(context)
+    with watch.reading(context) as reads:
         yield reads
 
 
@@ -81,7 +56,7 @@ class Visit:
     @contextmanager
     def aside(self, in_key: bool = True) -> Iterator[None]:
         """Let the page read again what the block reads; not `in_key`, it may not even use it."""
-        with reading(self.context, aside=True) as reads:
+        with watch.reading(self.context, aside=True) as reads:
             yield
         (self.covered if in_key else self.loose).update(reads)
 
@@ -101,12 +76,13 @@ def computing(context: Any, hide: bool = False) -> Iterator[set[str]]:
     modified = session.modified
     if isinstance(session, SecureCookieSession):  # others may not notice each change
         session.modified = False
-    with reading(context) as reads:
+    if hide:
+        watch.spy(context)
+    with watch.reading(context) as reads:
         try:
-            with watch.spying(context) if hide else nullcontext():
-                yield reads
+            yield reads
         finally:
-            if session.accessed and session.modified:
+            if "session" in reads and session.modified:
                 reads.add("changed session")
             session.modified |= modified
 
@@ -116,7 +92,7 @@ def compute(page: Any, asked: Visit) -> tuple[Any, Any, str | None, float]:
     context, before, free = asked.context, asked.before, watch.FREE
     app, request = context.app, context.request
     later = len(context._after_request_functions)
-    making = vars(request).setdefault("making", set())
+    making = vars(request).setdefault("_making", set())
     making.add(page)
     try:
         for name in asked.loose:
@@ -135,8 +111,8 @@ def compute(page: Any, asked: Visit) -> tuple[Any, Any, str | None, float]:
     if not isinstance(value, Response):
         response = judged(app, value)
     # A log may have left in `g` what it made of them, as a new value or in an object.
-    for name, it in watch.attributes(g).items() if request.logged else ():
-        reads |= request.logged if request.known.get(name, g) is not it else set()
+    for name, it in [*watch.attributes(g).items()] if request._logged else ():
+        reads |= request._logged if request._known.get(name, g) is not it else set()
     read, asked.absent = verdict(asked, reads | (before - free), page.vary_keys)
     refusal, fresh = refused(response, page.vary_names, asked.owner)
     asked.present = "" if refusal else asked.present  # nobody's page may be kept
@@ -162,7 +138,7 @@ def verdict(asked: Visit, reads: set[str], vary: Names) -> tuple[str | None, Nam
             continue
         if name.startswith("cookie ") and "HTTP_COOKIE" in known:
             continue
-        personal = name in advice.PERSONAL | context.request.private or name.startswith("cookie ")
+        personal = name in advice.PERSONAL | context.request._private or name.startswith("cookie ")
         if asked.owner is not None and personal:
             continue
         found, there = _found(context, name)

@@ -1,24 +1,26 @@
 """The parts of a watched request: each notes by name what is read from it.
 
 A name is the key of a header in a WSGI environ, REMOTE_ADDR for the client's address, wsgi.input
-for the body, "session", "changed session", "cookie NAME", or "*" for all headers; while a block is
-spied on also "g" for what hooks left, "g.NAME" for a user in `g`, and "request.NAME".
+for the body, "session", "changed session", "cookie NAME", or "*" for all headers; after `spy`
+also "g" for what hooks left, "g.NAME" for a user in `g`, and "request.NAME".
 """
 
 import functools
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from inspect import getattr_static
 from typing import Any
-from weakref import WeakKeyDictionary
 
+from flask import Request as FlaskRequest
 from flask import g, globals
 from werkzeug.datastructures import EnvironHeaders, ImmutableMultiDict
 from werkzeug.local import LocalProxy
 from werkzeug.routing import MapAdapter
 from werkzeug.sansio.request import Request
 from werkzeug.test import create_environ
-from werkzeug.utils import cached_property
+from werkzeug.utils import cached_property, environ_property
 
 # Flask 3.2 has one context, which 3.1 calls `request_ctx` during a request. They hold the session,
 # which counts as read if one asks Flask's `session` for it.
@@ -74,21 +76,55 @@ _LOGGED = FREE | {"*", "HTTP_COOKIE"}  # logs write them down, and make nothing 
 _FREE_CODE = {("flask_login.utils", "_create_identifier")}
 
 
+class Reads(set[str]):
+    """Names of what a block reads of `request`; it began inside `depth` frames of `logging`."""
+
+    depth, request = 0, None
+
+
+#: The open blocks of this context, of which a request is the first. A task beside it has others.
+opened: ContextVar[tuple[Reads, ...]] = ContextVar("opened", default=())
+
+
+@contextmanager
+def reading(context: Any, aside: bool = False) -> Iterator[Reads]:
+    """Note what the block reads in a set of its own; `aside` only there, not as the page's."""
+    request, reads = context.request, Reads()
+    outer = () if aside else _blocks(request)
+    reads.request = request
+    reads.depth = 0 if aside else _logging_depth(sys._getframe(1))
+    _spy_on(context)
+    request._watches[id(reads)] = reads
+    token = opened.set((*outer, reads))
+    try:
+        yield reads
+    finally:
+        del request._watches[id(reads)]
+        with suppress(ValueError):  # a task that was thrown away ends in another context
+            opened.reset(token)
+
+
+def _blocks(request: Any) -> tuple[Reads, ...]:
+    """Return the blocks that read now: those of this context; all of them in a new thread's."""
+    known, ours = tuple(request._watches.values()), opened.get()
+    return tuple(it for it in known if any(it is own for own in ours)) or known
+
+
 def note(request: Any, name: str) -> None:
     """Note that `name` was read, unless to format a log record or by code that does not use it."""
-    watches = tuple(request.watches.values())
-    if all(name in reads for reads, _ in watches):
+    blocks = _blocks(request)
+    if all(name in reads for reads in blocks):
         return
     depth = _logging_depth(sys._getframe(1))
     if depth < 0:
         return
-    for reads, began in watches:
-        if depth <= _logging_depth(began):
+    for reads in blocks:
+        if depth <= reads.depth:
             reads.add(name)
-    if depth > _logging_depth(watches[0][1]) and name not in _LOGGED:
-        known = attributes(g) if g and not request.logged else {}
-        request.known |= {n: it for n, it in known.items() if type(it) in _PLAIN}
-        request.logged.add(name)
+    if depth > blocks[0].depth and name not in _LOGGED:
+        known = [*attributes(g).items()] if g and not request._logged else ()
+        request._known |= {n: it for n, it in known if type(it) in _PLAIN}
+        request._logged.add(name)
 
 
 def _logging_depth(frame: Any) -> int:
@@ -153,52 +189,52 @@ for _names, _name in (
         setattr(Cookies, _method, _noting(_method, _name))
 
 
-# An object that is spied on -> [by how many blocks, the request, what hooks left there]
-_SPIED = WeakKeyDictionary[Any, list[Any]]()
 # Attributes of a request that tell nothing of it, or whose parts are noted.
-_OWN = {"headers", "shallow", "_address", "watches", "logged", "known", "details", "making"}
+_OWN = {
+    *("headers", "_headers", "shallow", "_address", "_making"),
+    *("_watches", "_logged", "_known", "_left", "_details"),
+}
+# Those that no hook has left there.
+_FRESH = _OWN | {*vars(FlaskRequest(create_environ())), "routing_exception", "json_module"}
 # Modules that read these attributes for others.
 _INNER = ("flask.ctx", "flask.wrappers", "werkzeug.utils", "werkzeug.wrappers", "werkzeug.sansio")
-_OURS = {f"{__package__}.{module}" for module in ("pages", "rules", "watch")}
+_OURS = {f"{__package__}.{module}" for module in ("advice", "pages", "rules", "watch")}
 _PARTS = {"__dict__", "environ", "url_rule", "json_module"}
 
 
-@contextmanager
-def spying(context: Any) -> Iterator[None]:
-    """Note what the block reads of `g` and the request's own attributes, and the host of URLs."""
+def spy(context: Any) -> None:
+    """From now on note reads of `g` and of the request's own attributes, and of the host of URLs.
+
+    "g" is what is there already: hooks left it.
+    """
     request, here = context.request, g._get_current_object()
-    spied = [it for it in (request, here, context.url_adapter) if it is not None]
+    request._left |= {(id(here), name) for name in [*getattr(here, "__dict__", ())]}
+    request._left |= {(id(request), name) for name in {*vars(request)} - _FRESH}
+    _spy_on(request, here, context.url_adapter)
+
+
+def _spy_on(*spied: Any) -> None:
+    """Let objects note what is read from them, to the end of the request: threads may share it."""
     for it in spied:
-        if it not in _SPIED:
-            kind = it.__class__
-            _SPIED[it] = [0, request, {*vars(it)} - (_fresh(kind) if it is request else set())]
+        if it is not None and not hasattr(type(it), "is_spy"):
             # Not by `it.__class__ =`, which would be one more value in `g`.
-            object.__setattr__(it, "__class__", _spy(kind))
-        _SPIED[it][0] += 1
-    try:
-        yield
-    finally:
-        for it in spied:
-            _SPIED[it][0] -= 1
-            if not _SPIED[it][0]:  # blocks of async functions may end in any order
-                object.__setattr__(it, "__class__", type(it).__base__)
-                del _SPIED[it]
+            object.__setattr__(it, "__class__", _spy(type(it)))  # type: ignore[arg-type]
 
 
-@functools.cache
+@functools.lru_cache(maxsize=32)
 def _spy(kind: Any) -> Any:
     """Return a subclass of `kind` that notes what is read from its objects."""
 
     def tell(self: Any, name: str) -> None:
-        _, request, left = _SPIED[self]
-        if name in left or (name == "__dict__" and left):
-            note(request, "g")
-        if self is request:
+        for request in (self,) if issubclass(kind, Request) else _requests():
+            if (id(self), name) in request._left or (name == "__dict__" and request._left):
+                note(request, "g")
+            if self is not request and (name == "__dict__" or name in request._users):
+                note(request, f"g.{name}")
+        if isinstance(self, Request):
             made = isinstance(getattr(kind, name, None), cached_property)
             if name not in _OWN and (made or name in {"__dict__", *attributes(self)}):
-                note(request, f"request.{name}")
-        elif name == "__dict__" or name in request.users:
-            note(request, f"g.{name}")
+                note(self, f"request.{name}")
 
     def __getattribute__(self: Any, name: str) -> Any:
         module = sys._getframe(1).f_globals.get("__name__", "")
@@ -208,7 +244,8 @@ def _spy(kind: Any) -> Any:
         return kind.__getattribute__(self, name)
 
     def __setattr__(self: Any, name: str, value: Any) -> None:
-        _SPIED[self][2].discard(name)
+        for request in _requests():
+            request._left.discard((id(self), name))
         kind.__setattr__(self, name, value)
 
     def telling(method: str) -> Any:
@@ -221,16 +258,32 @@ def _spy(kind: Any) -> Any:
     def build(self: Any, *args: Any, **kwargs: Any) -> str:
         url: str = kind.build(self, *args, **kwargs)
         if self.script_name != "/" or not url.startswith("/") or url.startswith("//"):
-            note(_SPIED[self][1], "request.host")
+            for request in _requests():
+                note(request, "request.host")
         return url
 
+    def session(self: Any) -> Any:
+        note(self.request, "session")
+        return kind.session.fget(self)
+
+    own: dict[str, Any] = {"is_spy": True, "__slots__": ()}
     if issubclass(kind, MapAdapter):
-        return type(kind.__name__, (kind,), {"build": build})
-    own: dict[str, Any] = {"__getattribute__": __getattribute__, "__setattr__": __setattr__}
-    if not issubclass(kind, Request):
-        names = ("__delattr__", "__contains__", "__iter__", "get", "pop", "setdefault")
-        own |= {name: telling(name) for name in names}
+        own["build"] = build
+    elif hasattr(kind, "match_request"):
+        own["session"] = property(session)
+    else:
+        own |= {"__getattribute__": __getattribute__, "__setattr__": __setattr__}
+        if not issubclass(kind, Request):
+            names = ("__delattr__", "__contains__", "__iter__", "get", "pop", "setdefault")
+            own |= {name: telling(name) for name in names}
     return type(kind.__name__, (kind,), own)
+
+
+def _requests() -> set[Any]:
+    """Return the requests that this context's blocks watch, else the current one."""
+    current = _context.request if _context else None
+    own = {reads.request for reads in opened.get()} - {None}
+    return own or ({current} if hasattr(current, "_watches") else set())
 
 
 def attributes(it: Any) -> dict[str, Any]:
@@ -239,21 +292,28 @@ def attributes(it: Any) -> dict[str, Any]:
     return object.__getattribute__(it, "__dict__")  # type: ignore[no-any-return]
 
 
-@functools.cache
-def _fresh(request_class: Any) -> set[str]:
-    """Return the names of the attributes that a request has before any hook runs."""
-    routed = {"view_args", "url_rule", "routing_exception", "json_module"}
-    return {*vars(request_class(create_environ())), *routed, "making", "details"}
-
-
 def uncached(base: type[Request]) -> dict[str, property]:
-    """Return those of Werkzeug's properties that `base` has and that read a header, each time.
+    """Return those properties of `base` that read a header or the environ, to be noted each time.
 
-    Werkzeug's keep what they found, so that a read for a log, which is free, would hide others.
+    Werkzeug's cached ones keep what they found, so that a read for a log, which is free, would hide
+    others.
     """
     cached = {n: p for n, p in vars(Request).items() if isinstance(p, cached_property)}
     own = {n: p for n, p in cached.items() if getattr(base, n) is p and n not in _IN_KEY}
-    return {name: property(it.fget) for name, it in own.items()}
+    its = [(name, getattr_static(base, name)) for name in dir(base)]
+    return {name: property(it.fget) for name, it in own.items()} | {
+        name: _noted(base, it)
+        for name, it in its
+        if isinstance(it, environ_property) and not it.name.startswith(("wsgi.multi", "wsgi.run"))
+    }
+
+
+def _noted(base: Any, it: Any) -> property:
+    def read(self: Any) -> Any:
+        note(self, it.name)
+        return it.__get__(self, base)
+
+    return property(read, it.__set__, it.__delete__, it.__doc__)
 
 
 _IN_KEY = {"args", "full_path", "url", "base_url", "root_url", "host_url", "host", "cookies"}
