@@ -38,7 +38,7 @@ from werkzeug.test import TestResponse
 
 from shop import create_app
 from shop.caching import cache as app_cache
-from shop.caching import watch
+from shop.caching import visitor
 from shop.caching.cache import Cache
 from shop.models import Post, db
 from tests.engine.fixtures import Clock
@@ -515,9 +515,9 @@ def test_what_is_asked_beside_the_key_keeps_no_page_out_that_takes_nothing(
 # Private requests.
 
 
-@pytest.mark.parametrize("header", watch.PRIVATE_HEADERS)
+@pytest.mark.parametrize("header", visitor.PRIVATE_HEADERS)
 def test_a_request_with_a_private_header_goes_past_the_cache(site: Site, header: str) -> None:
-    site.page(lambda: request.environ.get(watch.environ_key(header), ""))
+    site.page(lambda: request.environ.get(visitor.environ_key(header), ""))
     private = {header: "alice"}
     assert site.outcomes({}, private, {}, private)[1::2] == ["authorization"] * 2
 

@@ -8,12 +8,10 @@ from typing import Any
 
 from flask import after_this_request
 
-from . import watch
+from . import visitor, watch
 
 logger = logging.getLogger(__name__)
 
-#: Names of what says who the visitor is, beside the private headers.
-PERSONAL = {"session", "HTTP_COOKIE", "HTTP_AUTHORIZATION", "REMOTE_USER"}
 ADVICE = {
     "session": "reads session: give private_key",
     "cookie": "reads cookie: give private_key",
@@ -43,7 +41,7 @@ def unkept(reads: set[str], owned: bool) -> tuple[str, str]:
     kinds, shown = set[str](), list[str]()
     for name in sorted(reads - {"g"}):
         kind, of = name.partition(" ")[0], name.partition(".")[0]
-        private = PERSONAL | getattr(watch.current_context().request, "_private", set())
+        private = visitor.PERSONAL | getattr(watch.current_context().request, "_private", set())
         if owned and (kind == "cookie" or of == "g" or name in private):
             continue
         known = ADVICE[kind].partition(":")[0].removeprefix("reads ") if kind in ADVICE else ""

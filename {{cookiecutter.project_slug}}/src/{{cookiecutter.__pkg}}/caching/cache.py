@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import flask_caching
 from flask import Flask
 
-from . import events, functions, keys, leases, pages, watch
+from . import events, functions, keys, leases, pages
 from .codec import Codec, Entry
 from .look import Engine, Look, Seconds, Timeout, seconds
+from .visitor import PRIVATE_HEADERS, USER_NAMES
 
 if TYPE_CHECKING:
     from flask_caching import P, R, _CachedFunction, _MemoizedFunction
@@ -32,8 +33,8 @@ class Cache(Engine):
         app.config["CACHE_MAX_PAGE_BYTES"] = merged.get("CACHE_MAX_PAGE_BYTES", 1_000_000)
         # As safe as Flask-Caching's SHA-256, and much faster as long as the app needs no OpenSSL.
         app.config.setdefault("CACHE_HASH_METHOD", hashlib.blake2s)
-        names = merged.get("CACHE_PRIVATE_HEADERS") or watch.PRIVATE_HEADERS
-        users = merged.get("CACHE_USER_NAMES") or watch.USER_NAMES
+        names = merged.get("CACHE_PRIVATE_HEADERS") or PRIVATE_HEADERS
+        users = merged.get("CACHE_USER_NAMES") or USER_NAMES
         app.request_class = pages.watched(app.request_class, keys.names(names), keys.names(users))
         super().init_app(app, {**(config or {}), "CACHE_KEY_PREFIX": prefix})
         backend: Any = app.extensions["cache"][self]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Request, current_app, has_request_context, request
 from flask_caching import signals, utils
 
-from . import advice, events, keys, rules
+from . import advice, events, keys, watch
 from .codec import Entry
 from .look import Engine, Look, Outdated, Timeout, seconds
 
@@ -61,7 +61,7 @@ class Function:
         """
         awaits = self.is_async and in_event_loop()
         # What the key is made of, the function may read too.
-        with rules.watching() if self.asks else nullcontext(set[str]()) as in_key:
+        with watch.watching() if self.asks else nullcontext(set[str]()) as in_key:
             owner = self.owner()
             key = self.key(args, kwargs, owner)
         if owner is None and self.private_key:
@@ -216,7 +216,7 @@ def _computing(
     `owned`.
     """
     made = list[Any]()
-    with rules.watching() as reads:
+    with watch.watching() as reads:
         yield made
         value = utils.join_generator(made[0]) if inspect.isgenerator(made[0]) else made[0]
         if inspect.iscoroutine(value):

@@ -14,11 +14,10 @@ from typing import Any
 from flask import Flask, Request, Response, after_this_request, current_app, has_request_context
 from flask_caching import CachedResponse
 from flask_caching.utils import wants_args
-from werkzeug.datastructures import EnvironHeaders, Headers
+from werkzeug.datastructures import Headers
 from werkzeug.http import parse_cookie
-from werkzeug.utils import cached_property
 
-from . import advice, events, keys, rules, views, watch
+from . import advice, events, keys, parts, rules, views, visitor, watch
 from .codec import Entry
 from .functions import Function, in_event_loop, sorted_query
 from .leases import PASS
@@ -45,7 +44,7 @@ def decorate(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
             return None
         context = watch.current_context()
         view = context.app.view_functions.get(context.request.endpoint)
-        before: set[str] = getattr(context.request, "_watches", {}).get(0, set())
+        before: set[str] = getattr(context.request, "_read", watch.Block()).reads
         if getattr(context._session, "accessed", False):
             before = before | {"session"}
         method = context.request.method
@@ -98,28 +97,18 @@ class WatchedRequest(Request):
     _private: frozenset[str] = frozenset()  #: Keys of headers that say who the visitor is.
     _users: frozenset[str] = frozenset()  #: Names in `g` that say who the visitor is.
     _details: tuple[str, ...] = ()  #: Why functions' results were not kept.
-    _headers: Any
 
     def __init__(self, environ: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        #: What was read of the request, and by each open block.
-        self._watches = {0: watch.Reads()}
-        watch.opened.set((self._watches[0],))
+        #: What was read of the request, and the open blocks.
+        self._read = watch.Block()
+        self._blocks = {self._read}
+        watch.opened.set((self._read, *watch.opened.get()[1:]))
         # What was read for a log, and the plain values in `g` before that.
         self._logged, self._known = set[str](), dict[str, Any]()
         self._left = set[tuple[int, str]]()  # what hooks left: an object's id, its attribute
         super().__init__(environ, *args, **kwargs)
-
-    @property
-    def headers(self) -> Any:
-        """The headers."""
-        return self._headers
-
-    @headers.setter
-    def headers(self, headers: Any) -> None:
-        self._headers = headers
-        if type(headers) is EnvironHeaders:  # changed, because a new one would take twice the time
-            self._headers.environ = watch.Environ((headers.environ, self))
-            self._headers.__class__ = watch.Headers
+        headers: Any = self.headers  # changed and not made anew, which would take twice the time
+        headers.__class__, headers.environ = parts.Headers, parts.Environ((environ, self))
 
     @property
     def cookies(self) -> Any:
@@ -128,15 +117,9 @@ class WatchedRequest(Request):
         header = self.environ.get("HTTP_COOKIE")
         if context and context.request is self and context._session is None:
             return parse_cookie(header, cls=self.dict_storage_class)
-        cookies: Any = parse_cookie(header, cls=watch.Cookies)
+        cookies: Any = parse_cookie(header, cls=parts.Cookies)
         cookies.request = self
         return cookies
-
-    @cached_property
-    def stream(self) -> Any:
-        """The body, through which all that reads it goes."""
-        watch.note(self, "wsgi.input")
-        return super().stream
 
     @property
     def remote_addr(self) -> str | None:
@@ -151,9 +134,10 @@ class WatchedRequest(Request):
 
 def watched(base: Any, private: tuple[str, ...], users: tuple[str, ...]) -> type[Request]:
     """Return a watched request class; `private` headers and `users` in `g` tell the visitor."""
-    keys = {"HTTP_AUTHORIZATION", "REMOTE_USER", *map(watch.environ_key, private)}
-    bases = (base,) if issubclass(base, WatchedRequest) else (WatchedRequest, base)
-    own = {**watch.uncached(base), "_private": frozenset(keys), "_users": frozenset(users)}
+    keys = {"HTTP_AUTHORIZATION", "REMOTE_USER", *map(visitor.environ_key, private)}
+    # After the app's own class, whose constructor may read headers already.
+    bases = (WatchedRequest,) if base is Request else (base, WatchedRequest)
+    own = {**parts.uncached(base), "_private": frozenset(keys), "_users": frozenset(users)}
     return type(base.__name__, bases, own)
 
 
@@ -165,7 +149,7 @@ class Page(Function):
         if self.timeout is not None and not callable(self.timeout):
             seconds(self.timeout)  # which raises for a bad one
         self.vary_names = tuple(sorted(name.lower() for name in keys.names(self.vary)))
-        self.vary_keys = tuple(map(watch.environ_key, self.vary_names))
+        self.vary_keys = tuple(map(visitor.environ_key, self.vary_names))
         # key -> what was read, and until when requests that have it leave the lease to others
         self._private: dict[str, tuple[str, float]] = {}
         self._query = None if self.query is None else tuple(sorted(keys.names(self.query)))
@@ -191,7 +175,7 @@ class Page(Function):
                 reason = "no owner"
             elif asked.owner is None and not request._private.isdisjoint(environ):
                 reason = "authorization"
-            elif names := asked.before - watch.FREE:
+            elif names := asked.before - visitor.FREE:
                 reason, _ = rules.verdict(asked, names, self.vary_keys)
         if reason:
             events.bypass(name, advice.label(reason))
@@ -221,7 +205,8 @@ class Page(Function):
                 return timeout() if callable(timeout) else timeout
 
         given = lifetime if callable(timeout) else timeout
-        look = Look(cache, name, key, given, tag_keys, self.grace, unfit, alone)
+        asks = alone if self._private or request.method == "HEAD" else bool
+        look = Look(cache, name, key, given, tag_keys, self.grace, unfit, asks)
         with look:
             if look.entry is None:
                 value, page, refusal, look.fresh = rules.compute(self, asked)

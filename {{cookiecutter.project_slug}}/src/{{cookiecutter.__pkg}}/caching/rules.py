@@ -12,28 +12,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Flask, Response, after_this_request, g, has_request_context
-from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
+from flask import Flask, Response, after_this_request, g
+from flask.sessions import SecureCookieSessionInterface
 from werkzeug.http import parse_cookie, parse_date, parse_list_header
-from werkzeug.utils import cached_property
 
-from . import advice, watch
+from . import advice, visitor, watch
 
 Names = tuple[str, ...]
-# What a request keeps of its headers and body beside the cached properties.
-_CACHES = {"_parsed_content_type", "_cached_data", "_cached_json"}
-
-
-@contextmanager
-def watching() -> Iterator[set[str]]:
-    """Note what the block, which is no page, reads of the request, if there is one."""
-    context = watch.current_context() if has_request_context() else None
-    if context is None or not hasattr(context.request, "_watches"):
-        yield set() if context is None else {"request.request_class"}
-        return
-    watch.spy(context)
-    with watch.reading(context) as reads:
-        yield reads
 
 
 @dataclass(slots=True)
@@ -61,35 +46,9 @@ class Visit:
         (self.covered if in_key else self.loose).update(reads)
 
 
-@contextmanager
-def computing(context: Any, hide: bool = False) -> Iterator[set[str]]:
-    """Note what the block reads, even if it was read before.
-
-    With `hide` also whether it takes a value that hooks left in `g` or on the request.
-    """
-    request = context.request
-    for name in [*vars(request)]:
-        kind = type(getattr(type(request), name, None))
-        if name in _CACHES or issubclass(kind, cached_property):
-            del vars(request)[name]
-    session = context._session
-    modified = session.modified
-    if isinstance(session, SecureCookieSession):  # others may not notice each change
-        session.modified = False
-    if hide:
-        watch.spy(context)
-    with watch.reading(context) as reads:
-        try:
-            yield reads
-        finally:
-            if "session" in reads and session.modified:
-                reads.add("changed session")
-            session.modified |= modified
-
-
 def compute(page: Any, asked: Visit) -> tuple[Any, Any, str | None, float]:
     """Call a page's view; return its answer, what is stored or why not, and its freshness."""
-    context, before, free = asked.context, asked.before, watch.FREE
+    context, before, free = asked.context, asked.before, visitor.FREE
     app, request = context.app, context.request
     later = len(context._after_request_functions)
     making = vars(request).setdefault("_making", set())
@@ -99,7 +58,7 @@ def compute(page: Any, asked: Visit) -> tuple[Any, Any, str | None, float]:
             if not _found(context, name)[1]:
                 before = before | {name}  # absent: does no harm
         asked.hides = not (asked.loose <= before and free.isdisjoint(before))
-        with computing(context, asked.hides) as reads:
+        with watch.computing(context, asked.hides) as reads:
             value = app.ensure_sync(page.function)(*asked.args, **asked.kwargs)
             response = value = app.make_response(value) if asked.direct else value
     except Exception:
@@ -138,7 +97,7 @@ def verdict(asked: Visit, reads: set[str], vary: Names) -> tuple[str | None, Nam
             continue
         if name.startswith("cookie ") and "HTTP_COOKIE" in known:
             continue
-        personal = name in advice.PERSONAL | context.request._private or name.startswith("cookie ")
+        personal = name in visitor.PERSONAL | context.request._private or name.startswith("cookie ")
         if asked.owner is not None and personal:
             continue
         found, there = _found(context, name)
@@ -218,7 +177,7 @@ def refused(response: Response, vary: Names, owner: Any) -> tuple[str | None, fl
         if left <= 0:
             return "expired", fresh
         fresh = min(fresh, left)
-    named = {name.lower() for name in parse_list_header(", ".join(headers.getlist("Vary")))}
+    named = {*parse_list_header(", ".join(headers.getlist("Vary")).lower())}
     owned = {"cookie", "authorization"} if owner is not None else set()
     return "vary" if named - {*vary, *owned} else None, fresh
 
@@ -250,7 +209,7 @@ def kept(asked: Visit, value: Any, vary: Names) -> tuple[Any, str | None]:
 
 def finish(response: Response, vary: Names, absent: Names, owner: Any) -> None:
     """Complete the headers of a page: Vary, and Cache-Control for a page that has an owner."""
-    cookie = ("Cookie",) if any(name.startswith("cookie ") for name in absent) else ()
+    cookie = ("Cookie",) if "cookie " in ",".join(absent) else ()
     if vary or cookie:
         response.vary.update((*vary, *cookie))
     said = ", ".join(response.headers.getlist("Cache-Control")).lower()
