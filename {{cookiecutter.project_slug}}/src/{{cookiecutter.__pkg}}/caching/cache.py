@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import operator
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -96,8 +97,9 @@ class Cache(Engine):
     def inc(self, key: str, delta: int = 1) -> int | None:
         """Add `delta` to the integer under `key`, or to 0; return the sum, None if that fails.
 
-        Raises TypeError for another value, and OverflowError beyond 64 bits.
+        Raises TypeError for another value or delta, and OverflowError beyond 64 bits.
         """
+        delta = int(operator.index(delta))  # a bool is an integer, a float is not
         longer = OverflowError(f"{key!r} cannot count beyond 64 bits")
         if not -(2**63) <= delta < 2**63:
             raise longer

@@ -7,6 +7,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from operator import methodcaller
@@ -23,6 +24,7 @@ Timeout = Seconds | Callable[[], Seconds] | None
 Names = tuple[str, ...]
 Found = dict[str, Entry | None]
 Outdated = Callable[[Entry], bool] | None
+New = Callable[[Entry | None], Entry | None]
 
 PATIENCE = 2  # a caller waits for so many computations that store nothing, so that no queue forms
 SPARE = 60  # seconds that the backend keeps an entry after it is fresh, which our clock decides
@@ -104,10 +106,11 @@ class Engine(flask_caching.Cache):
             tokens.append((tag, str(token.value)))
         return tuple(tokens)
 
-    def change(self, key: str, new: Callable[[Entry | None], Entry | None]) -> Entry | None:
+    def change(self, key: str, new: New, again: int = 3) -> Entry | None:
         """Replace the valid entry of `key` by `new(entry)`, one caller at a time; return that.
 
-        None if `new` gives None, or if nothing was stored, such as after a drop meanwhile.
+        None if `new` gives None, or if nothing could be stored. Others may take the lease or drop
+        the entry meanwhile: then it tries `again`.
         """
         if not new(self.find((key,))[key]):  # or it raises, before a lease is taken
             return None
@@ -117,9 +120,11 @@ class Engine(flask_caching.Cache):
         try:
             entry = None if other else new(self.find((key,))[key])
             lifetime = entry and self.lifetime(entry.expires + TOKEN_SPARE)
-            return entry if entry and backend.store(key, entry, lifetime, lease) else None
+            if not entry or backend.store(key, entry, lifetime, lease):
+                return entry
         finally:
             backend.replace(key, lease, leases.ENDED, leases.PASS)
+        return self.change(key, new, again - 1) if again else None
 
     def expiry(self, timeout: Seconds | None) -> float:
         """Return when a value that is stored now expires; infinity for never."""
@@ -168,12 +173,8 @@ class Look:
         self.entry: Entry | None = None  #: The valid entry. None: compute, and call `store`.
         self.outcome = ""  #: At last "hit", "stale", "miss", "stored", or why it was not stored.
         self.lease, self.is_ours = "", False  # "": store nothing; others' if we do not wait for it
-        engine, computations, rejected, seen = (
-            self.engine,
-            self.engine.computations,
-            0.0,
-            set[str](),
-        )
+        engine, computations = self.engine, self.engine.computations
+        rejected, seen = 0.0, set[str]()
         try:
             while True:
                 began = time.perf_counter()
@@ -238,12 +239,13 @@ class Look:
     def __exit__(self, *_: object) -> None:
         if self.outcome == "miss":
             events.load(self.name, "error", time.perf_counter() - self.began)
-        if self._context:
-            leases.held.reset(self._context)
         if self.is_ours:
             if self.outcome in ("", "miss", "hit"):
                 self.backend.replace(self.key, self.lease, leases.ENDED, leases.PASS)
             self.engine.computations.end(self.lease)
+        if self._context:
+            with suppress(ValueError):  # a coroutine that was closed from outside of its task
+                leases.held.reset(self._context)
 
     async def __aexit__(self, *_: object) -> None:
         self.__exit__()
