@@ -103,9 +103,6 @@ class Cache(Engine):
         longer = OverflowError(f"{key!r} cannot count beyond 64 bits")
         if not -(2**63) <= delta < 2**63:
             raise longer
-        if (total := self.cache.inc(key, delta)) is not None:
-            return total  # type: ignore[no-any-return]
-
         def counted(now: Entry | None) -> Entry:
             # A value with times, such as one of `get_or_set`, or one that has expired.
             entry = now or Entry(0, self.clock(), self.expiry(None))
@@ -115,8 +112,12 @@ class Cache(Engine):
                 raise longer
             return entry._replace(value=entry.value + delta)
 
-        changed = self.change(key, counted)
-        return None if changed is None else int(changed.value)
+        for _ in range(4):  # a caller that misses meanwhile takes the lease, or drops it
+            if (total := self.cache.inc(key, delta)) is not None:
+                return int(total)
+            if changed := self.change(key, counted):
+                return int(changed.value)
+        return None
 
     # By `inc`, `get_many` and `delete_many`.
     dec, get_dict = Codec.dec, Codec.get_dict

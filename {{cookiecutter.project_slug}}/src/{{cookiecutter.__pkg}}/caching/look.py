@@ -24,7 +24,6 @@ Timeout = Seconds | Callable[[], Seconds] | None
 Names = tuple[str, ...]
 Found = dict[str, Entry | None]
 Outdated = Callable[[Entry], bool] | None
-New = Callable[[Entry | None], Entry | None]
 
 PATIENCE = 2  # a caller waits for so many computations that store nothing, so that no queue forms
 SPARE = 60  # seconds that the backend keeps an entry after it is fresh, which our clock decides
@@ -106,11 +105,10 @@ class Engine(flask_caching.Cache):
             tokens.append((tag, str(token.value)))
         return tuple(tokens)
 
-    def change(self, key: str, new: New, again: int = 3) -> Entry | None:
+    def change(self, key: str, new: Callable[[Entry | None], Entry | None]) -> Entry | None:
         """Replace the valid entry of `key` by `new(entry)`, one caller at a time; return that.
 
-        None if `new` gives None, or if nothing could be stored. Others may take the lease or drop
-        the entry meanwhile: then it tries `again`.
+        None if `new` gives None, or if nothing was stored, such as after a drop meanwhile.
         """
         if not new(self.find((key,))[key]):  # or it raises, before a lease is taken
             return None
@@ -120,11 +118,9 @@ class Engine(flask_caching.Cache):
         try:
             entry = None if other else new(self.find((key,))[key])
             lifetime = entry and self.lifetime(entry.expires + TOKEN_SPARE)
-            if not entry or backend.store(key, entry, lifetime, lease):
-                return entry
+            return entry if entry and backend.store(key, entry, lifetime, lease) else None
         finally:
             backend.replace(key, lease, leases.ENDED, leases.PASS)
-        return self.change(key, new, again - 1) if again else None
 
     def expiry(self, timeout: Seconds | None) -> float:
         """Return when a value that is stored now expires; infinity for never."""
