@@ -103,6 +103,7 @@ class Cache(Engine):
         longer = OverflowError(f"{key!r} cannot count beyond 64 bits")
         if not -(2**63) <= delta < 2**63:
             raise longer
+
         def counted(now: Entry | None) -> Entry:
             # A value with times, such as one of `get_or_set`, or one that has expired.
             entry = now or Entry(0, self.clock(), self.expiry(None))

@@ -161,7 +161,7 @@ def is_first(function: Any, about: Any) -> bool:
 def _parts(value: Any) -> list[tuple[str, Any]]:
     """Return the variables around a function, which may be filled later, and its attributes.
 
-    Of an object in a function's place, such as one of functools.lru_cache, the class counts, too.
+    Of an object in a function's place, as functools.cache makes one, also its class.
     """
     code, own = getattr(value, "__code__", None), getattr(value, "__dict__", None)
     if own is None and type(value).__module__ == "builtins":

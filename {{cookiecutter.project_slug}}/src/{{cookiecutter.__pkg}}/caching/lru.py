@@ -17,22 +17,16 @@ _ABSENT = (None, 0.0, -math.inf)  # an entry that is not there: it has always be
 
 
 def new_lock() -> Any:
-    """Return a reentrant lock; in a forked process it is free, unless its only thread holds it."""
+    """Return a reentrant lock, which a forked process has only if its own thread held it."""
     _locks.add(lock := threading.RLock())
     return lock
 
 
-def _free() -> None:
-    for lock in _locks:
-        if lock.acquire(blocking=False):
-            lock.release()
-        else:  # by a thread that this process does not have
-            lock._at_fork_reinit()  # as Python's own modules do
-
-
 _locks: weakref.WeakSet[Any] = weakref.WeakSet()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_free)
+    os.register_at_fork(  # as Python's logging does: the other threads are not in the child
+        after_in_child=lambda: [it._at_fork_reinit() for it in _locks if not it._is_owned()]
+    )
 
 
 class Stats(NamedTuple):
