@@ -5,6 +5,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -54,6 +55,7 @@ KEYS = [
     "*",
     "[a]",
     "k" * 10_000,
+    "half of a character \ud83d",
 ]
 
 
@@ -95,6 +97,15 @@ def test_a_key_may_be_any_text(cache: Cache, key: str) -> None:
     assert cache.get_many(key, key + "x") == [1, 2]
     assert cache.delete(key)
     assert cache.get_many(key, key + "x") == [None, 2]
+    assert cache.inc(key + "x", 3) == 5
+    assert cache.add(key, "added")
+    assert not cache.add(key, "again")
+    assert cache.get_or_set(key, lambda: "computed") == "added"
+    assert cache.get_or_set(key, lambda: "computed", tags=[key]) == "computed"
+    assert cache.invalidate(key)
+    assert cache.get_or_set(key, lambda: "again", tags=[key]) == "again"
+    assert cache.clear()
+    assert cache.get_many(key, key + "x") == [None, None]
 
 
 def test_set_replaces_the_value_and_its_timeout(cache: Cache, clock: Clock) -> None:
@@ -219,6 +230,49 @@ def test_inc_and_dec_count_from_0_or_from_what_was_set(cache: Cache) -> None:
     assert cache.get("n") == 40
     cache.set("n", 7)
     assert cache.inc("n") == 8
+
+
+@pytest.mark.parametrize("delta", [1.5, 2.0, "1", None, Decimal(1)])
+@pytest.mark.parametrize("before", [None, 5, 2**70, "text"])
+def test_inc_and_dec_refuse_what_is_no_integer(cache: Cache, delta: Any, before: Any) -> None:
+    if before is not None:
+        cache.set("k", before)
+    for count in (cache.inc, cache.dec):
+        with pytest.raises(TypeError):
+            count("k", delta)
+    assert cache.get("k") == before
+
+
+def test_inc_and_dec_take_true_for_1(cache: Cache) -> None:
+    assert [cache.inc("n", True), cache.inc("n", True), cache.dec("n", True)] == [1, 2, 1]
+    assert type(cache.get("n")) is int
+
+
+@pytest.mark.parametrize(
+    ("act", "total"),
+    [
+        (lambda cache: cache.get_or_set("n", lambda: 100), 101),
+        (lambda cache: cache.get_or_set("n", lambda: 100, tags=["t"]), 101),
+        (lambda cache: cache.set("n", 7), 8),
+        (lambda cache: cache.delete("n"), 1),
+        (lambda cache: cache.clear(), 1),
+    ],
+)
+def test_inc_counts_whatever_another_caller_does_meanwhile(
+    cache: Cache, clock: Clock, monkeypatch: pytest.MonkeyPatch, act: Any, total: int
+) -> None:
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        found = find(*args, **kwargs)
+        if next(calls) == 1:  # `inc` has the lease
+            act(cache)
+        return found
+
+    find, calls = cache.find, itertools.count()
+    cache.get_or_set("n", lambda: 5, 10)
+    clock.forward(10)
+    monkeypatch.setattr(cache, "find", interrupted)
+    assert cache.inc("n") == total
+    assert cache.get("n") == total
 
 
 def test_inc_does_not_touch_what_is_no_integer(cache: Cache) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import io
 import itertools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -570,6 +570,46 @@ def test_ordinary_functions_of_an_app_with_logins_are_hits(
 
 
 # What is kept.
+
+
+class Unread(Sequence[int]):
+    """A sequence that is read late, from a connection that is closed."""
+
+    def __getitem__(self, at: Any) -> Any:
+        raise ConnectionError
+
+    __len__ = __iter__ = __contains__ = __getitem__  # type: ignore[assignment]
+
+
+class Hidden:
+    """An object that raises for attributes it does not have."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "__dict__":
+            raise RuntimeError
+        return super().__getattribute__(name)
+
+    def __reduce__(self) -> Any:
+        return Hidden, ()
+
+
+class UnreadDict(dict[str, int]):
+    """A dict that is read late."""
+
+    values = Unread.__getitem__  # type: ignore[assignment]
+
+    def __reduce__(self) -> Any:
+        return UnreadDict, ()
+
+
+@pytest.mark.parametrize("kind", [Unread, UnreadDict, Hidden])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_value_that_cannot_be_looked_into_is_kept(site: Site, way: str, kind: Any) -> None:
+    site.let(lambda: [kind(), next(numbers)], way)
+    call = site.app.extensions["call"]
+    with site.app.app_context():
+        first, second = call(), call()
+    assert (type(second[0]), second[1]) == (kind, first[1])
 
 
 @pytest.mark.parametrize(

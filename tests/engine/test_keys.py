@@ -10,9 +10,10 @@ import re
 import subprocess
 import sys
 import threading
+from collections import OrderedDict, UserDict, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from functools import partial
 from itertools import count
@@ -88,6 +89,14 @@ def local_class(value: str) -> type:
         def shown(self) -> str:
             return self.text
 
+        @classmethod
+        def of_class(cls) -> str:
+            return cls.text
+
+        @staticmethod
+        def plain() -> str:
+            return value
+
     return Local
 
 
@@ -100,6 +109,37 @@ def local_enum(value: int) -> Any:
 
 def number(*_: Any, **__: Any) -> int:
     return next(numbers)
+
+
+class Again:
+    """A decorator that is a class."""
+
+    def __init__(self, function: Call, tries: int = 1) -> None:
+        functools.update_wrapper(self, function)
+        self.function, self.tries = function, tries
+
+    def __call__(self) -> Any:
+        return [self.function() for _ in range(self.tries)][-1]
+
+
+def local_decorator(tries: int) -> type[Again]:
+    class Local(Again):
+        def __call__(self) -> list[Any]:
+            return [self.function() for _ in range(tries)]
+
+    return Local
+
+
+def in_a_row(*steps: Call) -> Call:
+    return lambda: [number(), *(step() for step in steps)]
+
+
+def with_attribute(value: Any) -> Call:
+    def function() -> list[Any]:
+        return [number(), *vars(function).values()]
+
+    vars(function)["value"] = value
+    return function
 
 
 def twice(function: Call) -> Call:
@@ -146,6 +186,19 @@ def functions() -> list[Call]:
     made += [Point(1), Point(2), Other(1), "a".upper, "b".upper, "a".lower, [1].copy, [{2}].copy]
     made += [twice(number), times(2)(number), times(3)(number), twice(twice(number)), itself()]
     made += [twice(Point(1).number), partial(math.gcd, 4), os.getpid]
+    # In a function's place, and with its name.
+    made += [functools.cache(closure(n)) for n in (1, 2)] + [functools.cache(lambda: number())]
+    made += [staticmethod(closure(n)) for n in (1, 2)] + [closure(staticmethod(closure(5)))]
+    made += [Again(closure(1)), Again(closure(2)), Again(closure(1), 2), closure(Again(closure(6)))]
+    made += [local_decorator(n)(closure(1)) for n in (1, 2)] + [Again(functools.cache(closure(1)))]
+    made += [closure(functools.cache(closure(n))) for n in (7, 8)]
+    one, other = lambda: 1, lambda: 2
+    made += [in_a_row(one, other, other), in_a_row(one, other, one), in_a_row(one, one, other)]
+    made += [in_a_row(twice(one), twice(one)), in_a_row(twice(one), twice(other))]
+    made += [with_attribute(n) for n in (1, 2)] + [closure(with_attribute(n)) for n in (1, 2)]
+    made += [partial(kind.fromkeys, "ab") for kind in (dict, UserDict, OrderedDict, defaultdict)]
+    made += [date.today, datetime.today, datetime.now, partial(int.from_bytes, b"1")]
+    made += [int.mro, partial(str.maketrans, {1: 2}), partial(bytes.maketrans, b"1", b"2")]
     return made
 
 
@@ -168,18 +221,21 @@ def test_functions_that_differ_share_no_result(cache: Cache, kind: str) -> None:
     assert [getattr(cache, kind)()(function)() for function in functions()] == results
 
 
-def registered() -> list[Call]:
+def registered(decorate: Callable[[Call], Call]) -> list[Call]:
     """Return functions of one name, as decorators that register them leave them in a module."""
     text = "def _():\n    return {!r}\n"
     spaces: list[dict[str, Any]] = [{"__name__": __name__} for _ in "abc"]
     for name, space in zip("abc", spaces, strict=True):
         exec(text.format(name), space)
-    return [space["_"] for space in spaces]
+    return [decorate(space["_"]) for space in spaces]
 
 
+@pytest.mark.parametrize("decorate", [lambda f: f, functools.cache, staticmethod, Again])
 @pytest.mark.parametrize("kind", KINDS)
-def test_functions_of_one_name_are_told_apart(cache: Cache, kind: str) -> None:
-    kept = [getattr(cache, kind)()(function) for function in registered()]
+def test_functions_of_one_name_are_told_apart(
+    cache: Cache, kind: str, decorate: Callable[[Call], Call]
+) -> None:
+    kept = [getattr(cache, kind)()(function) for function in registered(decorate)]
     assert [[one() for one in kept] for _ in range(2)] == [["a", "b", "c"]] * 2
 
 
@@ -257,6 +313,18 @@ def test_functions_of_create_app_are_kept_and_a_line_names_what_cannot_be_told_a
             first = memoized(1)
             cache.delete_memoized(memoized, *arguments)
             assert memoized(1) != first
+
+
+@pytest.mark.parametrize("decorate", [functools.cache, staticmethod, Again, in_a_row])
+def test_a_line_names_what_cannot_be_told_apart_in_an_object_that_wraps_a_function(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch, caplog: Any, decorate: Callable[[Call], Call]
+) -> None:
+    inside.forget_warnings(monkeypatch)
+    lock = threading.Lock()
+    kept = [cache.memoize()(decorate(lambda: [next(numbers), id(lock)])) for _ in range(2)]
+    assert [one() for one in kept] == [one() for one in kept]
+    assert kept[0]() != kept[1]()
+    assert "cannot be pickled: " in caplog.text
 
 
 @pytest.mark.parametrize(

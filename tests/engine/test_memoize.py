@@ -307,6 +307,11 @@ def test_a_method_of_any_kind_can_be_deleted(name: str, arguments: Any) -> None:
     assert (method(3) == before[0], method(4) == before[1]) == (False, bool(arguments))
 
 
+def test_no_large_object_is_kept_with_the_tag_of_its_results() -> None:
+    small, large = (Adder.add.memo_tag("x" * size) for size in (1, 1_000_000))  # type: ignore[attr-defined]
+    assert len(small) == len(large)
+
+
 def test_a_class_has_results_of_its_own_and_is_deleted_with_its_heirs() -> None:
     adder: Any = Adder.of_class
     heir: Any = Heir.of_class

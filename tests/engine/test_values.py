@@ -119,6 +119,19 @@ def test_a_key_prefix_is_the_key_where_there_are_no_arguments(cache: Cache) -> N
     assert comments() != first
 
 
+@pytest.mark.parametrize("key", ["all_comments", "value:x", "memoized:x", "page:x", "tag:x"])
+@pytest.mark.parametrize("option", ["key_prefix", "callable", "make_cache_key"])
+def test_a_key_of_the_apps_own_finds_an_integer_that_the_app_stored(
+    cache: Cache, key: str, option: str
+) -> None:
+    given: Any = key if option == "key_prefix" else lambda: key
+    kept: Any = cache.cached(**{option.replace("callable", "key_prefix"): given})(lambda: "new")
+    cache.inc(key, 5)
+    assert kept() == 5
+    cache.delete(key)
+    assert kept() == cache.get(key) == "new"
+
+
 def test_a_view_that_another_view_calls_is_a_function(cache: Cache, bare: Flask) -> None:
     @bare.get("/inner")
     @cache.cached()

@@ -3,6 +3,9 @@
 import asyncio
 import contextvars
 import functools
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +17,7 @@ from flask import Flask, current_app
 from flask.testing import FlaskClient
 
 from shop.caching.cache import Cache
+from tests.baking import ROOT
 from tests.engine import inside
 
 SOON = 10  # seconds: sooner than the longest wait, which a circle must not take
@@ -282,6 +286,27 @@ def test_a_task_that_ends_early_leaves_nothing_and_others_go_on(
     in_loop(cache, main)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_coroutine_that_is_closed_outside_of_its_context_leaves_nothing(
+    cache: Cache, kind: int, waits: bool
+) -> None:
+    """As a task does whose event loop is closed, or that is garbage."""
+
+    async def main(work: Work) -> None:
+        task = asyncio.ensure_future(work.kinds[kind](1)) if waits else None
+        await until(lambda: len(work.runs) == waits)
+        coroutine = work.kinds[kind](1)
+        contextvars.copy_context().run(coroutine.send, None)
+        coroutine.close()
+        assert len(inside.running(cache)) == waits
+        work.go_on.set()
+        assert await work.kinds[kind](1) == [1]
+        assert task is None or await task == [1]
+
+    in_loop(cache, main)
+
+
 @pytest.mark.parametrize("in_a_loop", [False, True])
 @pytest.mark.parametrize("way", ["cached", "memoize", "get_or_set"])
 def test_a_function_that_returns_a_coroutine_is_an_error(
@@ -358,3 +383,76 @@ def test_an_async_page_below_an_async_decorator_is_kept(
     assert [answer.json[:2] for answer in answers] == [["guarded", n] for n in (1, 1, 2)]
     assert answers[0].json == answers[1].json
     assert "; hit" in answers[1].headers["Cache-Status"]
+
+
+# Forks.
+
+
+HELD = """
+import os, signal, threading
+from flask import Flask
+from flask_caching.backends import SimpleCache
+from shop.caching import LRUCache, events
+from shop.caching.cache import Cache
+
+class Key:
+    def __hash__(self):
+        return hold()
+
+class Broken(SimpleCache):
+    errors = (TimeoutError,)
+    def get(self, key):
+        raise TimeoutError
+
+def hold(*_):
+    held.set()
+    threading.Event().wait()
+
+def look():
+    with app.app_context():
+        return cache.get("k")
+
+held, lru, app = threading.Event(), LRUCache(10), Flask("app")
+lru.set("k", None)
+events.breaker.subscribe(hold)
+cache = Cache(app, config={"CACHE_TYPE": "__main__.Broken", "SECRET_KEY": "for tests"})
+holder, call = HOLDER
+threading.Thread(target=holder, daemon=True).start()
+held.wait(10)
+child = os.fork()
+if child == 0:
+    signal.alarm(10)
+    os._exit(call() is not None)
+os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.parametrize(
+    "holder",
+    [
+        "lambda: lru.get(Key()), lambda: lru.get('k')",
+        "lambda: lru.set(Key(), 1), lambda: lru.set('k', 1)",
+        "look, look",
+    ],
+)
+def test_a_forked_process_waits_for_no_thread_that_it_does_not_have(holder: str) -> None:
+    code = HELD.replace("HOLDER", holder)
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, check=False)
+    assert done.returncode == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_process_that_is_forked_by_the_holder_of_a_lock_holds_it() -> None:
+    code = """
+import os
+from shop.caching import LRUCache
+
+lru = LRUCache(10)
+with lru.lock:
+    lru.set("k", os.fork())
+if lru.get("k"):
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(lru.get("k"), 0)[1]))
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, check=False)
+    assert done.returncode == 0

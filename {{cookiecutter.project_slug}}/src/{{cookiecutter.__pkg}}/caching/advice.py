@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Sequence, Set
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -85,10 +86,11 @@ def warn_of_session(name: str, value: Any) -> None:
     left = [value]
     for _ in range(200):  # enough to meet one
         one = left.pop() if left else None
-        if "_sa_instance_state" in getattr(one, "__dict__", ()):
-            warn_once(_OF_SESSION, name)
-        elif isinstance(one, (dict, Sequence, Set)) and not isinstance(one, (str, bytes)):
-            left += islice(one.values() if isinstance(one, dict) else one, 200)
+        with suppress(Exception):  # a sequence that is read late may fail
+            if "_sa_instance_state" in getattr(one, "__dict__", ()):
+                warn_once(_OF_SESSION, name)
+            elif isinstance(one, (dict, Sequence, Set)) and not isinstance(one, (str, bytes)):
+                left += islice(one.values() if isinstance(one, dict) else one, 200)
 
 
 _OF_SESSION = (

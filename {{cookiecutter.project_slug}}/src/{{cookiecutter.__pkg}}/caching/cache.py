@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import operator
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -97,13 +98,12 @@ class Cache(Engine):
     def inc(self, key: str, delta: int = 1) -> int | None:
         """Add `delta` to the integer under `key`, or to 0; return the sum, None if that fails.
 
-        Raises TypeError for another value, and OverflowError beyond 64 bits.
+        Raises TypeError for another value or delta, and OverflowError beyond 64 bits.
         """
+        delta = int(operator.index(delta))  # a bool is an integer, a float is not
         longer = OverflowError(f"{key!r} cannot count beyond 64 bits")
         if not -(2**63) <= delta < 2**63:
             raise longer
-        if (total := self.cache.inc(key, delta)) is not None:
-            return total  # type: ignore[no-any-return]
 
         def counted(now: Entry | None) -> Entry:
             # A value with times, such as one of `get_or_set`, or one that has expired.
@@ -114,8 +114,12 @@ class Cache(Engine):
                 raise longer
             return entry._replace(value=entry.value + delta)
 
-        changed = self.change(key, counted)
-        return None if changed is None else int(changed.value)
+        for _ in range(4):  # a caller that misses meanwhile takes the lease, or drops it
+            if (total := self.cache.inc(key, delta)) is not None:
+                return int(total)
+            if changed := self.change(key, counted):
+                return int(changed.value)
+        return None
 
     # By `inc`, `get_many` and `delete_many`.
     dec, get_dict = Codec.dec, Codec.get_dict

@@ -9,6 +9,7 @@ from functools import partial, partialmethod
 from typing import Any
 
 from . import events
+from .lru import new_lock
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class FailSafe:
         self.is_open = False
         self._failures, self._undelivered, self._next_line = 0, 0, 0.0
         # Reentrant, because a handler of the log and a subscriber of the event may use the cache.
-        self._lock = threading.RLock()
+        self._lock = new_lock()
         self._prober = threading.Thread()
         # Telling each of the frequent ones would double their cost.
         self._is_told = {name: events.one_in(32, 3) for name in ("get", "get_many", "lease")}

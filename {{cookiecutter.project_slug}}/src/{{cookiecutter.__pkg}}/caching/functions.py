@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import hashlib
 import inspect
 import logging
 from collections.abc import Callable, Iterator, Set
@@ -63,7 +64,7 @@ class Function:
         # What the key is made of, the function may read too.
         with watch.watching() if self.asks else nullcontext(set[str]()) as in_key:
             owner = self.owner()
-            key = self.key(args, kwargs, owner)
+            key, bare = self.named_key(args, kwargs, owner)
         if owner is None and self.private_key:
             events.bypass(self.name, "no owner")
             return self.call(args, kwargs)
@@ -73,8 +74,6 @@ class Function:
         if self.make_name and owner is not None:
             tag_keys += (keys.tag_key(self.key(args, kwargs)),)
         outdated = self.outdated(args, kwargs, lambda entry: entry.value)
-        # A key of the app's own, under which it may have stored a value.
-        bare = not key.startswith(("value:", "memoized:"))
         if self.unclear and not bare:
             advice.warn_once(_UNCLEAR, self.name, self.unclear)
         look = Look(self.cache, self.name, key, timeout, tag_keys, self.grace, outdated, bare=bare)
@@ -93,11 +92,16 @@ class Function:
 
     def key(self, args: Any, kwargs: Any, owner: Any = None) -> str:
         """Return the key of the function's result for these arguments and this owner."""
+        return self.named_key(args, kwargs, owner)[0]
+
+    def named_key(self, args: Any, kwargs: Any, owner: Any) -> tuple[str, bool]:
+        """Return the key, and whether the app named it and may have stored a value there."""
         hash_method = self.hash_method or self.cache.hash_method
         mine = None if owner is None else keys.pickled(owner)
         if self.make_cache_key:
             name = str(self.make_cache_key(*args, **kwargs))
-            return name if mine is None else keys.hashed("value", (name, mine), hash_method)
+            key = name if mine is None else keys.hashed("value", (name, mine), hash_method)
+            return key, mine is None
         kind, name, source = "value", self.name, self.source()
         query = sorted_query(request) if self.query_string and has_request_context() else None
         if self.make_name:
@@ -107,10 +111,10 @@ class Function:
             if name == self.key_prefix and "%s" in name:
                 name = name.replace("%s", request.path)
             elif not any((*self.given, args, kwargs)) and (source, query, mine) == (None,) * 3:
-                return name  # so that `cache.delete(key_prefix)` works
+                return name, True  # so that `cache.delete(key_prefix)` works
         identity = self.identity if name == self.name else ""
         parts = (name, identity, mine, source, query, self.arguments(args, kwargs))
-        return keys.hashed(kind, parts, hash_method)
+        return keys.hashed(kind, parts, hash_method), False
 
     def arguments(self, args: Any, kwargs: Any) -> bytes:
         """Return a call's arguments alike however they are passed. TypeError if they do not fit."""
@@ -143,7 +147,9 @@ class Function:
         one = owner is not None and self.is_method
         # Other processes must find the tag.
         name = self.name if self.unclear else f"{self.name} {self.identity}"
-        return f"memoized {name} {keys.pickled(owner, self.name).hex() if one else ''}"
+        # By its hash, because tags are remembered and it may be large.
+        whose = hashlib.blake2s(keys.pickled(owner, self.name)).hexdigest() if one else ""
+        return f"memoized {name} {whose}"
 
     def source(self) -> str | None:
         """Return the function's source if it is part of the key."""

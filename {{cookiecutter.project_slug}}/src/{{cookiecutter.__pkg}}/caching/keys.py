@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import inspect
 import io
 import pickle
 import secrets
@@ -32,7 +33,7 @@ def unwrapped(function: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
     args: tuple[Any, ...] = ()
     more: dict[str, Any] = {}
     while True:
-        owner = getattr(function, "__self__", None)
+        owner: Any = getattr(function, "__self__", None)
         if isinstance(function, functools.partial):
             args, more = (*function.args, *args), {**function.keywords, **more}
             function = function.func
@@ -41,8 +42,12 @@ def unwrapped(function: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
         elif owner is None or isinstance(owner, ModuleType):  # a module's built-in function
             return function, args, more
         else:
-            args, name = (owner, *args), function.__name__
-            function = getattr(function, "__func__", None) or getattr(type(owner), name)
+            kind = owner if isinstance(owner, type) else type(owner)
+            its = inspect.getattr_static(kind, function.__name__, function)  # a built-in one's
+            inner = getattr(function, "__func__", its)
+            if inner is function or isinstance(inner, staticmethod):  # it does not know its owner
+                return function, args, more
+            args, function = (owner, *args), inner
 
 
 def names(given: Iterable[str]) -> tuple[str, ...]:
@@ -122,34 +127,53 @@ class _Identifier(_Pickler):
             return value.__name__
         if type(value) is CodeType:
             return value.co_code, value.co_names, value.co_consts, value.co_exceptiontable
-        if type(value) is FunctionType and is_named(value):
+        if type(value) is FunctionType and is_first(value, value.__code__):
             return name_of(value)
         if type(value) is FunctionType:
-            more: Any = value.__code__, value.__defaults__, value.__kwdefaults__, _around(value)
+            more: Any = value.__code__, value.__defaults__, value.__kwdefaults__, _parts(value)
         elif isinstance(value, type) and "<locals>" in value.__qualname__:
             own = {n: it for n, it in vars(value).items() if n not in ("__dict__", "__weakref__")}
             more = value.__bases__, sorted(own.items())
+        elif type(value) in _METHODS or "__wrapped__" in getattr(value, "__dict__", ()):
+            more = (_parts(value),)
         else:
             return super().persistent_id(value)
         if id(value) in self.seen:
-            return name_of(value)
+            return name_of(value), self.seen.index(id(value))
         self.seen += (id(value),)
         return name_of(value), *more
 
 
-def is_named(function: Any) -> bool:
-    """Tell whether a function's name is enough to find it; not that of a lambda or a local one."""
-    code = getattr(function, "__code__", None)
-    return not code or ("<" not in code.co_qualname and code.co_qualname == function.__qualname__)
+_METHODS = (staticmethod, classmethod)
+_first: dict[tuple[type, str], Any] = {}  # by kind and name
 
 
-def _around(function: Any) -> list[Any]:
-    """Return the variables in a function's closure; one may be filled later."""
-    cells = function.__closure__ or ()
-    return ["empty" if cell == CellType() else cell.cell_contents for cell in cells]
+def is_first(function: Any, about: Any) -> bool:
+    """Tell whether a function's name is enough to find it; not that of a lambda or a local one.
+
+    Nor is it for a second function of that name, which differs from the first in `about`.
+    """
+    code, name = getattr(function, "__code__", None), function.__qualname__
+    named = "<" not in name and (not code or code.co_qualname == name)
+    return named and _first.setdefault((type(function), name_of(function)), about) == about
 
 
-_first: dict[str, CodeType] = {}  # the code of the first function of each name that is enough
+def _parts(value: Any) -> list[tuple[str, Any]]:
+    """Return the variables around a function, which may be filled later, and its attributes.
+
+    Of an object in a function's place, as functools.cache makes one, also its class.
+    """
+    code, own = getattr(value, "__code__", None), getattr(value, "__dict__", None)
+    if own is None and type(value).__module__ == "builtins":
+        return []  # its name is enough
+    if own is None or isinstance(value, type):
+        return [("itself", value)]
+    cells = [*zip(code.co_freevars, value.__closure__ or (), strict=False)] if code else []
+    around = [(n, "empty" if it == CellType() else it.cell_contents) for n, it in cells]
+    inner = getattr(value, "__wrapped__", None)
+    kind = [] if code else [("__class__", type(value)), ("__wrapped__", inner)]
+    more = sorted(own.keys() - {*functools.WRAPPER_ASSIGNMENTS, "__wrapped__"})
+    return [*around, *kind, *((f".{name}", own[name]) for name in more)]
 
 
 def identity(function: Any) -> tuple[str, str]:
@@ -159,13 +183,14 @@ def identity(function: Any) -> tuple[str, str]:
     pickled gets a random value, so that the results are this process's own.
     """
     code: Any = getattr(function, "__code__", None)
-    if is_named(function) and (not code or _first.setdefault(name_of(function), code) == code):
+    if code and is_first(function, code):
         return "", ""
     parts, unclear = list[Any](), list[str]()
-    for variable, content in zip(code.co_freevars, _around(function), strict=True):
+    for variable, content in _parts(function):
         try:
-            parts.append(_contents(content, _Identifier))
+            parts += variable, _contents(content, _Identifier)
         except Exception as error:
             parts.append(secrets.token_hex())
             unclear.append(f"{variable} ({error})")
-    return hashlib.blake2s(_dumped([code, parts], _Identifier)).hexdigest(), ", ".join(unclear)
+    digest = hashlib.blake2s(_dumped([code, parts], _Identifier)).hexdigest()
+    return ("", "") if not code and is_first(function, digest) else (digest, ", ".join(unclear))

@@ -47,19 +47,18 @@ class Computations:
         self._running: dict[str, tuple[Any, str, threading.Event, int]] = {}
         #: look-up -> (the lease it waits for, the caller's own leases, since when)
         self.waiting: dict[Any, tuple[str, set[str], float]] = {}
-        self._lock = threading.Lock()
 
     def take(self, backend: Any, key: str, about: str) -> tuple[str, bool]:
         """Take the lease on `key`, for a computation from the data called `about`.
 
         Return it and True if it is ours, renewed until `end(lease)`; else the one in the way.
         """
+        if self._pid != os.getpid():  # forked: the parent's computations are not ours to renew
+            vars(self).update(vars(Computations()))
         lease = new(about)
         held: str | None = backend.ask("lease", key, lease, LEASE)
         if held is not None:
             return held, False
-        if self._pid != os.getpid():  # forked: the parent's computations are not ours to renew
-            vars(self).update(vars(Computations()))
         self._running[lease] = backend, key, threading.Event(), threading.get_ident()
         if not self._renewer.is_alive():  # it does not survive a fork
             renewer = self._renewer = threading.Thread(target=self._renew, daemon=True)
@@ -81,13 +80,14 @@ class Computations:
         """
         me, ours = threading.get_ident(), self._running.copy()
         own = {*held.get(), *(it for it, (*_, thread) in ours.items() if blocks and thread == me)}
-        with self._lock:
-            since = self.waiting.get(look, (lease, own, time.monotonic()))[2]
-            self.waiting[look] = lease, own, since
-            reached, more = {lease}, {lease}
-            while more:
-                more = {on for on, of, _ in self.waiting.values() if of & reached} - reached
-                reached |= more
+        since = self.waiting.get(look, (lease, own, time.monotonic()))[2]
+        # The last caller of a circle to come here sees all of it, without a lock, which a forked
+        # process could find held by a thread that it does not have.
+        self.waiting[look] = lease, own, since
+        reached, more, waiting = {lease}, {lease}, self.waiting.copy().values()
+        while more:
+            more = {on for on, of, _ in waiting if of & reached} - reached
+            reached |= more
         waited = time.monotonic() - since
         in_vain = reached & own or waited > (WAIT if lease in ours or not own else CIRCLE)
         return 0 if in_vain else min(max(waited, 0.01), 0.1)

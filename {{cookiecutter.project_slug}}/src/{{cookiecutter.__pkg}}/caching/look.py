@@ -7,6 +7,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from operator import methodcaller
@@ -168,12 +169,8 @@ class Look:
         self.entry: Entry | None = None  #: The valid entry. None: compute, and call `store`.
         self.outcome = ""  #: At last "hit", "stale", "miss", "stored", or why it was not stored.
         self.lease, self.is_ours = "", False  # "": store nothing; others' if we do not wait for it
-        engine, computations, rejected, seen = (
-            self.engine,
-            self.engine.computations,
-            0.0,
-            set[str](),
-        )
+        engine, computations = self.engine, self.engine.computations
+        rejected, seen = 0.0, set[str]()
         try:
             while True:
                 began = time.perf_counter()
@@ -238,12 +235,13 @@ class Look:
     def __exit__(self, *_: object) -> None:
         if self.outcome == "miss":
             events.load(self.name, "error", time.perf_counter() - self.began)
-        if self._context:
-            leases.held.reset(self._context)
         if self.is_ours:
             if self.outcome in ("", "miss", "hit"):
                 self.backend.replace(self.key, self.lease, leases.ENDED, leases.PASS)
             self.engine.computations.end(self.lease)
+        if self._context:
+            with suppress(ValueError):  # a coroutine that was closed from outside of its task
+                leases.held.reset(self._context)
 
     async def __aexit__(self, *_: object) -> None:
         self.__exit__()

@@ -1,8 +1,10 @@
 """LRUCache: a small in-process cache that drops the least recently used entry."""
 
 import math
+import os
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from functools import partial
@@ -12,6 +14,19 @@ from typing import Any, NamedTuple
 
 Clock = Callable[[], float]
 _ABSENT = (None, 0.0, -math.inf)  # an entry that is not there: it has always been expired
+
+
+def new_lock() -> Any:
+    """Return a reentrant lock, which a forked process has only if its own thread held it."""
+    _locks.add(lock := threading.RLock())
+    return lock
+
+
+_locks: weakref.WeakSet[Any] = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(  # as Python's logging does: the other threads are not in the child
+        after_in_child=lambda: [it._at_fork_reinit() for it in _locks if not it._is_owned()]
+    )
 
 
 class Stats(NamedTuple):
@@ -35,7 +50,7 @@ class LRUCache:
             raise ValueError(f"capacity must be at least 1, for example 128, not {capacity!r}")
         self.capacity = capacity
         self._ttl, self._clock = _checked(ttl), clock or partial(methodcaller("monotonic"), time)
-        self.lock = threading.RLock()  #: Hold it to make several operations one.
+        self.lock = new_lock()  #: Hold it to make several operations one.
         # key -> (value, when it was stored, for how long), the most recently used last
         self._entries: OrderedDict[Hashable, tuple[Any, float, float]] = OrderedDict()
         self._hits = self._misses = self._evictions = 0

@@ -1,7 +1,6 @@
 """Entries and evictions: counted in each process for memory, else asked of the backend."""
 
 import functools
-import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,10 +9,11 @@ from prometheus_client import Counter, Gauge
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from ..caching import cache, events
+from ..caching.lru import new_lock
 
 _SIZE = "cache_size", "Entries in the cache."
 _EVICTIONS = "cache_evictions", "Entries evicted for room."
-_lock = threading.Lock()
+_lock = new_lock()
 _memory: Any = None
 _evicted = 0
 
