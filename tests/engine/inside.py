@@ -106,7 +106,7 @@ def token_keys(cache: Cache, key: str) -> list[str]:
 
 def running(cache: Cache) -> dict[str, Any]:
     """Return the computations of `cache` in this process, by their leases."""
-    return dict(cache.computations._running)
+    return dict(cache.computations.running)
 
 
 def waiting(cache: Cache) -> dict[Any, Any]:

@@ -43,15 +43,15 @@ class Computations:
 
     def __init__(self) -> None:
         self._pid, self._renewer = os.getpid(), threading.Thread()  # which is not alive
-        # lease -> (backend, key, an event that tells of the end, the caller's thread)
-        self._running: dict[str, tuple[Any, str, threading.Event, int]] = {}
+        #: lease -> (backend, key, an event that tells of the end, the caller's thread)
+        self.running: dict[str, tuple[Any, str, threading.Event, int]] = {}
         #: look-up -> (the lease it waits for, the caller's own leases, since when)
         self.waiting: dict[Any, tuple[str, set[str], float]] = {}
 
     def take(self, backend: Any, key: str, about: str) -> tuple[str, bool]:
         """Take the lease on `key`, for a computation from the data called `about`.
 
-        Return it and True if it is ours, renewed until `end(lease)`; else the one in the way.
+        Return it and True if it is ours, renewed while it is in `running`; else the one in the way.
         """
         if self._pid != os.getpid():  # forked: the parent's computations are not ours to renew
             vars(self).update(vars(Computations()))
@@ -59,17 +59,12 @@ class Computations:
         held: str | None = backend.ask("lease", key, lease, LEASE)
         if held is not None:
             return held, False
-        self._running[lease] = backend, key, threading.Event(), threading.get_ident()
+        self.running[lease] = backend, key, threading.Event(), threading.get_ident()
         if not self._renewer.is_alive():  # it does not survive a fork
             renewer = self._renewer = threading.Thread(target=self._renew, daemon=True)
             with suppress(RuntimeError):  # no more threads now: the lease ends by itself
                 renewer.start()
         return lease, True
-
-    def end(self, lease: str) -> None:
-        """Wake the callers of this process that wait for the computation under `lease`."""
-        if running := self._running.pop(lease, None):  # None if this process was forked meanwhile
-            running[2].set()
 
     def wait(self, look: Any, lease: str, blocks: bool) -> float:
         """Return how many seconds to wait for the computation under `lease`; 0 if that is no use.
@@ -78,7 +73,7 @@ class Computations:
         those of its context and, if it `blocks`, of its thread. Over processes nobody can see such
         a circle; a wait of `CIRCLE` is taken for one.
         """
-        me, ours = threading.get_ident(), self._running.copy()
+        me, ours = threading.get_ident(), self.running.copy()
         own = {*held.get(), *(it for it, (*_, thread) in ours.items() if blocks and thread == me)}
         since = self.waiting.get(look, (lease, own, time.monotonic()))[2]
         # The last caller of a circle to come here sees all of it, without a lock, which a forked
@@ -94,7 +89,7 @@ class Computations:
 
     def rest(self, lease: str, pause: float) -> None:
         """Wait for the end of a computation, for `pause` seconds if it is another process's."""
-        if running := self._running.get(lease):
+        if running := self.running.get(lease):
             running[2].wait(0.5)  # in steps, because the lease may have been lost
         else:
             time.sleep(pause)
@@ -104,13 +99,13 @@ class Computations:
         while self._renewer is me:  # not if another caller started one too
             time.sleep(LEASE / 3)
             # Of a lease that has ended since, the backend renews nothing.
-            for lease, (backend, key, *_) in self._running.copy().items():
+            for lease, (backend, key, *_) in self.running.copy().items():
                 try:
                     backend.replace(key, lease, lease, LEASE)
                 except Exception:
                     logger.exception("A lease could not be renewed: %s", key)
             self._renewer = threading.Thread()  # not alive: the next caller starts one
-            if self._running:
+            if self.running:
                 self._renewer = me
 
 

@@ -238,7 +238,9 @@ class Look:
         if self.is_ours:
             if self.outcome in ("", "miss", "hit"):
                 self.backend.replace(self.key, self.lease, leases.ENDED, leases.PASS)
-            self.engine.computations.end(self.lease)
+            # None if this process was forked meanwhile.
+            if running := self.engine.computations.running.pop(self.lease, None):
+                running[2].set()  # wakes those that wait in this process
         if self._context:
             with suppress(ValueError):  # a coroutine that was closed from outside of its task
                 leases.held.reset(self._context)
