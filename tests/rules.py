@@ -59,13 +59,13 @@ RULES = [
     Rule(
         "A private request goes past the cache",
         "caching/pages.py",
-        "elif asked.owner is None and not request.private.isdisjoint(environ):",
+        "elif asked.owner is None and not request._private.isdisjoint(environ):",
         "elif False:",
     ),
     Rule(
         "A header that a page reads is in its key, or keeps it out",
-        "caching/watch.py",
-        "note(request, key)",
+        "caching/parts.py",
+        "watch.note(request, key)",
         "request",
     ),
     Rule(
