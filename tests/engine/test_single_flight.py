@@ -133,7 +133,9 @@ def test_who_saw_two_others_fail_waits_for_no_third(
         inside.take_over(cache, "k", lease)
         return 0.01
 
-    with Look(cache, "name", "k", 60) as first:
+    first = Look(cache, "name", "k", 60)
+    assert not first.hit()
+    with first:
         assert first.is_ours
         monkeypatch.setattr(cache.computations, "wait", fail)
         assert cache.get_or_set("k", lambda: "mine") == "mine"

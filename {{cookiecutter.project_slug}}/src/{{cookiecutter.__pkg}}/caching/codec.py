@@ -11,8 +11,11 @@ import math
 import pickle
 from collections.abc import Mapping
 from datetime import timedelta
-from functools import partial, partialmethod
+from functools import lru_cache, partial, partialmethod
 from typing import Any, NamedTuple
+
+from flask import Flask, Response
+from werkzeug.datastructures import Headers
 
 from . import events
 from .failsafe import FailSafe
@@ -148,3 +151,35 @@ def _immutable(value: Any) -> bool:
 def _corrupt(reason: str, key: str) -> None:
     logger.warning("A cached value %s and counts as a miss: %s", reason, key)
     events.corrupt("value", reason)
+
+
+def shown(app: Flask, entry: Entry) -> Any:
+    """Return the stored page as a response; below other decorators, what the view returned."""
+    body, status, stored, _ = entry.value
+    if not status:
+        return body
+    headers = Headers()
+    headers._list += stored
+    return _finished(app.response_class)(body, headers)  # type: ignore[arg-type]
+
+
+@lru_cache(maxsize=16)
+def _finished(kind: Any) -> Any:
+    """Return a class of finished responses: status 200, headers that were checked before.
+
+    They are sent as in `sent` if nobody has changed them since. Flask's own class checks and copies
+    all of that for each response, which takes as long as the look-up.
+    """
+    if (kind.__init__, kind.get_wsgi_headers) != (Response.__init__, Response.get_wsgi_headers):
+        return lambda body, headers: kind([body], 200, headers)
+
+    def __init__(self: Any, body: bytes, headers: Headers) -> None:
+        vars(self).update(blank, response=[body], headers=headers, _on_close=[])
+
+    def get_wsgi_headers(self: Any, environ: Any) -> Any:
+        as_made = self.status_code == 200 and self.headers._list == self.sent
+        return self.headers if as_made else kind.get_wsgi_headers(self, environ)
+
+    blank = vars(kind())
+    own = {"__init__": __init__, "get_wsgi_headers": get_wsgi_headers, "sent": ()}
+    return type(kind.__name__, (kind,), own)

@@ -195,19 +195,21 @@ def run(look: Look, compute: Callable[[], Any]) -> Any:
 
 
 def _run(look: Look, compute: Callable[[], Any], tell: Any = bool, *rest: Any) -> Any:
-    with look:
-        if look.entry is None:
-            with _computing(look, *rest) as made:
-                made.append((current_app or look.engine.app).ensure_sync(compute)())
+    if not look.hit():
+        with look:
+            if look.entry is None:
+                with _computing(look, *rest) as made:
+                    made.append((current_app or look.engine.app).ensure_sync(compute)())
     tell()
     return look.value
 
 
 async def _run_async(look: Look, compute: Callable[[], Any], tell: Any = bool, *rest: Any) -> Any:
-    async with look:
-        if look.entry is None:
-            with _computing(look, *rest) as made:
-                made.append(await compute())
+    if not look.hit():
+        async with look:
+            if look.entry is None:
+                with _computing(look, *rest) as made:
+                    made.append(await compute())
     tell()
     return look.value
 

@@ -68,18 +68,20 @@ class Engine(flask_caching.Cache):
         """
         backend, keys, found = self.cache, names + tags, Found()
         stored = backend.get_many(*keys) if len(keys) > 1 else map(backend.get, keys)
-        now, further = self.clock(), set[str]()
-        for key, one in zip(keys, stored, strict=True):
+        now, further = self.clock(), tuple[tuple[str, str], ...]()
+        for key, one in zip(keys, stored):  # noqa: B905 - `strict` takes twice the time
             if type(one) is not Entry:
                 one = Entry(one, now) if bare and one is not None else None
-            fits = one and one.created < now + SKEW and now < one.expires + stale
-            found[key] = one if fits else None
-            further.update(dict(one.tokens) if fits else ())
-        if further := further - found.keys():
-            found |= self.find(tuple(further))
+            elif not one.created - SKEW < now < one.expires + stale:
+                one = None
+            found[key] = one
+            further += one.tokens if one else ()
+        if further and (others := dict(further).keys() - found.keys()):
+            found |= self.find(tuple(others))
         for name in names:
-            seen = dict(entry.tokens) if (entry := found[name]) else {}
-            for tag in {*tags, *seen}:
+            entry = found[name]
+            seen = dict(entry.tokens) if entry else {}
+            for tag in seen.keys() | tags:
                 if not (token := found[tag]) or token.value != seen.get(tag):
                     found[name] = None
         return found
@@ -143,66 +145,79 @@ class Look:
     tag_keys: Names = ()  #: The keys of the entry's tags.
     stale: float = 0  #: Seconds after the timeout: one caller computes, others get the old value.
     outdated: Outdated = None  #: Tells whether an entry that was found must be computed anew.
-    alone: Callable[[], bool] = bool  #: Tells whether to compute at once, and store nothing.
     fresh: float = math.inf  #: The value is fresh for at most so many seconds.
     mark: bool = True  #: Nobody waits for a while if the value is not stored.
     bare: bool = False  #: The app named the key: a value there without times is the app's own.
     blocks: bool = True  #: A wait may block this thread.
-    value: Any = None  #: The value that was found or computed.
-    _context: Any = None
+
+    alone = False  #: Compute at once, and store nothing.
+    private: Any = ()
+    value = entry = None  #: The value that was found or computed; the valid entry, None: compute.
+    outcome = ""  #: At last "hit", "stale", "miss", "stored", or why it was not stored.
+    lease, is_ours = "", False  # "": store nothing; others' if we do not wait for it
+    _rejected, _context = 0.0, None
+
+    def fits(self, entry: Entry) -> bool:
+        """Tell whether an entry that was found need not be computed anew."""
+        return not (self.outdated and self.outdated(entry))
+
+    def is_private(self) -> bool:
+        """Tell whether the value will be this caller's own; asked if there is any in `private`."""
+        return False
+
+    def hit(self) -> bool:
+        """Look up, and tell whether that is a hit. If not, the look is to be entered, by `with`."""
+        began, engine = time.perf_counter(), self.engine
+        self._found = engine.find((self.key,), self.tag_keys, self.stale, self.bare)
+        entry = self._found[self.key]
+        if entry and (entry.created == self._rejected or not self.fits(entry)):
+            self._rejected, entry = entry.created, None
+        self._took, self._old = time.perf_counter() - began, entry
+        if entry is None or engine.clock() >= entry.expires:
+            return False
+        self.entry, self.outcome, self.value = entry, "hit", entry.value
+        events.lookup(self.name, "hit", self._took)
+        return True
 
     def __enter__(self) -> "Look":
-        """Look up; on a miss get the lease, or wait for the caller that has it."""
-        for pause in self._look():
+        """Get the lease, or wait for the caller that has it."""
+        for pause in self._wait():
             self.engine.computations.rest(self.lease, pause)
         return self
 
     async def __aenter__(self) -> "Look":
-        """Look up as `with` does, but leave the event loop to others while waiting."""
+        """Get the lease as `with` does, but leave the event loop to others while waiting."""
         self.blocks = False
-        for pause in self._look():
+        for pause in self._wait():
             await asyncio.sleep(pause)
         return self
 
-    def _look(self) -> Iterator[float]:
-        """Look up, and yield how many seconds to wait before the next look."""
-        self.entry: Entry | None = None  #: The valid entry. None: compute, and call `store`.
-        self.outcome = ""  #: At last "hit", "stale", "miss", "stored", or why it was not stored.
-        self.lease, self.is_ours = "", False  # "": store nothing; others' if we do not wait for it
-        engine, computations = self.engine, self.engine.computations
-        rejected, seen = 0.0, set[str]()
+    def _wait(self) -> Iterator[float]:
+        """Yield how many seconds to wait until the next look, if there is no value and no lease."""
+        engine, computations, seen = self.engine, self.engine.computations, set[str]()
         try:
-            while True:
-                began = time.perf_counter()
-                found = engine.find((self.key,), self.tag_keys, self.stale, self.bare)
-                entry, check = found[self.key], self.outdated
-                if entry and check and (entry.created == rejected or check(entry)):
-                    rejected, entry = entry.created, None
-                looked = time.perf_counter() - began
-                if entry is not None and engine.clock() < entry.expires:
-                    # Perhaps another caller stored it between our look-up and our lease.
-                    self.entry, self.outcome = entry, "hit"
-                    break
-                if self.is_ours or self.alone():
-                    break
+            while not (self.alone or (self.private and self.is_private())):
                 self.backend = engine.cache
                 self.asked = self.timeout() if callable(self.timeout) else self.timeout
                 self.expires = engine.expiry(self.asked)
                 until = self.expires + self.stale
-                self.tokens = engine.tokens(found, self.tag_keys, until)
+                self.tokens = engine.tokens(self._found, self.tag_keys, until)
                 about = hashlib.blake2s(repr(self.tokens).encode()).hexdigest()
                 self.lease, self.is_ours = computations.take(self.backend, self.key, about)
                 if self.is_ours:
-                    continue
+                    self.hit()  # perhaps another caller stored it between our look and our lease
+                    break
                 seen.add(self.lease)
                 if ":pass:" in self.lease or len(seen) > PATIENCE:
                     break  # the last result was not stored
-                if entry is not None:
-                    self.entry, self.outcome = entry, "stale"
+                if self._old is not None:
+                    self.entry, self.outcome, self.value = self._old, "stale", self._old.value
                     break
                 if not (pause := computations.wait(self, self.lease, self.blocks)):
                     break
                 yield pause
+                if self.hit():
+                    break
         except BaseException:
             self.__exit__()
             raise
@@ -210,13 +225,14 @@ class Look:
             computations.waiting.pop(self, None)
         if self.is_ours:
             self._context = leases.held.set((*leases.held.get(), self.lease))
-        self.outcome, self.value = self.outcome or "miss", self.entry and self.entry.value
-        events.lookup(self.name, self.outcome, looked)
-        self.began = time.perf_counter()
+        if self.outcome != "hit":
+            self.outcome = self.outcome or "miss"
+            events.lookup(self.name, self.outcome, self._took)
+        self._began = time.perf_counter()
 
     def store(self, value: Any, refusal: str | None = None, timeout: Seconds | None = None) -> None:
         """Store the computed value, for `timeout` if given, unless `refusal` says why not."""
-        took, engine, now = time.perf_counter() - self.began, self.engine, self.engine.clock()
+        took, engine, now = time.perf_counter() - self._began, self.engine, self.engine.clock()
         self.value, self.outcome = value, refusal or "not stored"
         if self.lease and refusal is None:
             until = self.expires
@@ -234,7 +250,7 @@ class Look:
 
     def __exit__(self, *_: object) -> None:
         if self.outcome == "miss":
-            events.load(self.name, "error", time.perf_counter() - self.began)
+            events.load(self.name, "error", time.perf_counter() - self._began)
         if self.is_ours:
             if self.outcome in ("", "miss", "hit"):
                 self.backend.replace(self.key, self.lease, leases.ENDED, leases.PASS)

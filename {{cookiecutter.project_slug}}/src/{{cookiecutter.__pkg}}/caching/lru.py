@@ -8,11 +8,13 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from functools import partial
-from operator import methodcaller
+from itertools import repeat
+from operator import length_hint, methodcaller
 from types import EllipsisType
 from typing import Any, NamedTuple
 
 Clock = Callable[[], float]
+_MOST = 2**62
 _ABSENT = (None, 0.0, -math.inf)  # an entry that is not there: it has always been expired
 
 
@@ -53,19 +55,27 @@ class LRUCache:
         self.lock = new_lock()  #: Hold it to make several operations one.
         # key -> (value, when it was stored, for how long), the most recently used last
         self._entries: OrderedDict[Hashable, tuple[Any, float, float]] = OrderedDict()
-        self._hits = self._misses = self._evictions = 0
+        # Iterators count down in one step, which `+= 1` would need the lock for.
+        self._hits, self._misses = repeat(None, _MOST), repeat(None, _MOST)
+        self._evictions = 0
 
     def get(self, key: Hashable, default: Any = None) -> Any:
         """Return the value of `key` and make it the most recently used, or `default` on a miss."""
+        entry = self._entries.get(key, _ABSENT)
+        value, made, lifetime = entry
+        if -1 < self._clock() - made < lifetime:  # not if the clock was wrong when it was made
+            next(self._hits)
+            # A hit waits for nobody: while another thread is at work, the order stays as it is.
+            if self.lock.acquire(blocking=False):
+                if key in self._entries:
+                    self._entries.move_to_end(key)
+                self.lock.release()
+            return value
+        next(self._misses)
         with self.lock:
-            value, made, lifetime = self._entries.get(key, _ABSENT)
-            if -1 < self._clock() - made < lifetime:  # not if the clock was wrong when it was made
-                self._entries.move_to_end(key)
-                self._hits += 1
-                return value
-            self._entries.pop(key, None)
-            self._misses += 1
-            return default
+            if self._entries.get(key) is entry:  # not one that was set meanwhile
+                del self._entries[key]
+        return default
 
     def set(self, key: Hashable, value: Any, ttl: float | EllipsisType | None = ...) -> None:
         """Store `value`, None included, for `ttl` seconds: None for ever, left out the cache's."""
@@ -101,7 +111,8 @@ class LRUCache:
     def stats(self) -> Stats:
         """Return the hits, misses and evictions since the cache was made."""
         with self.lock:
-            return Stats(self._hits, self._misses, self._evictions)
+            left = length_hint(self._hits), length_hint(self._misses)
+            return Stats(_MOST - left[0], _MOST - left[1], self._evictions)
 
 
 def _checked(ttl: float | None) -> float:

@@ -10,18 +10,20 @@ import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
+from weakref import ref
 
-from flask import Flask, Request, Response, after_this_request, current_app, has_request_context
+from flask import Request, Response, after_this_request, current_app, has_request_context
 from flask_caching import CachedResponse
 from flask_caching.utils import wants_args
-from werkzeug.datastructures import Headers
 from werkzeug.http import parse_cookie
 
 from . import advice, events, keys, parts, rules, views, visitor, watch
-from .codec import Entry
+from .codec import Entry, shown
 from .functions import Function, in_event_loop, sorted_query
 from .leases import PASS
 from .look import Look, Timeout, seconds
+
+_UNREAD = watch.Block()
 
 
 @functools.lru_cache(maxsize=256)  # few, because the URLs in the parts may be long
@@ -44,7 +46,7 @@ def decorate(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
             return None
         context = watch.current_context()
         view = context.app.view_functions.get(context.request.endpoint)
-        before: set[str] = getattr(context.request, "_read", watch.Block()).reads
+        before: set[str] = getattr(context.request, "_read", _UNREAD).reads
         if getattr(context._session, "accessed", False):
             before = before | {"session"}
         method = context.request.method
@@ -108,7 +110,7 @@ class WatchedRequest(Request):
         self._left = set[tuple[int, str]]()  # what hooks left: an object's id, its attribute
         super().__init__(environ, *args, **kwargs)
         headers: Any = self.headers  # changed and not made anew, which would take twice the time
-        headers.__class__, headers.environ = parts.Headers, parts.Environ((environ, self))
+        headers.__class__, headers.environ = parts.Headers, parts.Environ((environ, ref(self)))
 
     @property
     def cookies(self) -> Any:
@@ -141,6 +143,24 @@ def watched(base: Any, private: tuple[str, ...], users: tuple[str, ...]) -> type
     return type(base.__name__, bases, own)
 
 
+class PageLook(Look):
+    """The look-up of a page for one request."""
+
+    environ: dict[str, Any]
+
+    def fits(self, entry: Entry) -> bool:
+        """Tell whether the stored page is for this request, and not outdated."""
+        if entry.value[3] and not rules.lacks(self.environ, entry.value[3]):
+            self.alone = True  # it stays for others
+            return False
+        return not (self.outdated and self.outdated(entry))
+
+    def is_private(self) -> bool:
+        """Tell whether the request has what has kept the page out: others need not wait for it."""
+        present, until = self.private.get(self.key, ("", 0))
+        return self.engine.clock() < until and not rules.lacks(self.environ, (present,))
+
+
 class Page(Function):
     """A decorated function that answers requests where it is their view."""
 
@@ -151,7 +171,7 @@ class Page(Function):
         self.vary_names = tuple(sorted(name.lower() for name in keys.names(self.vary)))
         self.vary_keys = tuple(map(visitor.environ_key, self.vary_names))
         # key -> what was read, and until when requests that have it leave the lease to others
-        self._private: dict[str, tuple[str, float]] = {}
+        self.private: dict[str, tuple[str, float]] = {}
         self._query = None if self.query is None else tuple(sorted(keys.names(self.query)))
 
     def answer(self, asked: rules.Visit, timeout: Timeout) -> Any:
@@ -186,36 +206,25 @@ class Page(Function):
             tag_keys += (keys.tag_key(self.key(args, kwargs)),)
         if self.forced_update or self.is_stale:
             with asked.aside(in_key=False):
-                outdated = self.outdated(args, kwargs, functools.partial(_shown, app))
-
-        def alone() -> bool:
-            present, until = self._private.get(key, ("", 0))
-            private = cache.clock() < until and not rules.lacks(environ, (present,))
-            return private or request.method == "HEAD"
-
-        def unfit(entry: Entry) -> bool:
-            """Tell whether the stored page is not for this request, or outdated."""
-            if entry.value[3] and not rules.lacks(environ, entry.value[3]):
-                look.alone = lambda: True  # it stays for others
-                return True
-            return outdated is not None and outdated(entry)
+                outdated = self.outdated(args, kwargs, functools.partial(shown, app))
 
         def lifetime() -> Any:
             with asked.aside(in_key=False):
                 return timeout() if callable(timeout) else timeout
 
         given = lifetime if callable(timeout) else timeout
-        asks = alone if self._private or request.method == "HEAD" else bool
-        look = Look(cache, name, key, given, tag_keys, self.grace, unfit, asks)
-        with look:
-            if look.entry is None:
-                value, page, refusal, look.fresh = rules.compute(self, asked)
-                look.mark = not asked.present
-                if asked.present:
-                    self._private = {} if len(self._private) > 999 else self._private
-                    self._private[key] = asked.present, cache.clock() + PASS
-                own = value.timeout if isinstance(value, CachedResponse) else None
-                look.store(page, refusal, own or None)
+        look = PageLook(cache, name, key, given, tag_keys, self.grace, outdated)
+        look.environ, look.private, look.alone = environ, self.private, request.method == "HEAD"
+        if not look.hit():
+            with look:
+                if look.entry is None:
+                    value, page, refusal, look.fresh = rules.compute(self, asked)
+                    look.mark = not asked.present
+                    if asked.present:
+                        self.private.clear() if len(self.private) > 999 else None
+                        self.private[key] = asked.present, cache.clock() + PASS
+                    own = value.timeout if isinstance(value, CachedResponse) else None
+                    look.store(page, refusal, own or None)
         if cache.enable_signals:
             self.signal(look.entry is not None, key, args, kwargs)
         stored = look.outcome == "stored"
@@ -225,7 +234,7 @@ class Page(Function):
             said = "hit" if expires == math.inf else f"hit; ttl={math.floor(expires - now)}"
             added = [("hit_cache", "True")] if self.response_hit_indication else []
             added.append(("Age", str(max(0, int(now - look.entry.created)))))
-            value, asked.absent = _shown(app, look.entry), look.entry.value[3]
+            value, asked.absent = shown(app, look.entry), look.entry.value[3]
         elif details := (*(() if stored else (asked.detail or look.outcome,)), *request._details):
             said += f'; detail="{"; ".join(details)}"'
         if not asked.direct or "detail" in said:
@@ -233,6 +242,7 @@ class Page(Function):
         added.append(("Cache-Status", f"{app.name}; {said}"))
         # They were checked when they were made; `add` would check each of them on each hit.
         value.headers._list += added
+        value.sent = [*value.headers._list]
         # 304 for a client that has the page already (RFC 9110, section 13).
         if "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MODIFIED_SINCE" in environ:
             value.make_conditional(environ)
@@ -249,7 +259,9 @@ class Page(Function):
                 own = self.make_cache_key and self.make_cache_key(*asked.args, **asked.kwargs)
                 prefix = prefix() if callable(prefix) else prefix
         query: Any = environ.get("QUERY_STRING", "")  # as it came: a view may read it raw
-        if self._query is not None:
+        if self._query == ():
+            query = ()
+        elif self._query is not None:
             query = (self._query, *map(tuple, map(request.args.getlist, self._query)))
         elif self.query_string:
             query = sorted_query(request)
@@ -286,13 +298,3 @@ class Page(Function):
             return complete(app.make_response(value))
         after_this_request(complete)
         return value
-
-
-def _shown(app: Flask, entry: Entry) -> Any:
-    """Return the stored page as a response; below other decorators, what the view returned."""
-    body, status, stored, _ = entry.value
-    if not status:
-        return body
-    headers = Headers()
-    headers._list += stored
-    return app.response_class([body], status, headers)  # a list's length is not computed again

@@ -12,18 +12,21 @@ from . import watch
 
 
 class Environ(tuple[dict[str, Any], Any]):
-    """A WSGI environ as `Headers` needs it, and the request, which notes what is read from it."""
+    """A WSGI environ as `Headers` needs it, and a weak reference to the request that notes reads.
+
+    Weak, so that a request is gone at its end, without the garbage collector.
+    """
 
     def __getitem__(self, key: Any) -> Any:
         """Return one header."""
         environ, request = self
-        watch.note(request, key)
+        watch.note(request(), key)
         return environ[key]
 
     def items(self) -> Any:
         """Return all headers, and more."""
         environ, request = self
-        watch.note(request, "*")
+        watch.note(request(), "*")
         return environ.items()
 
 

@@ -109,6 +109,8 @@ def computing(context: Any, hide: bool = False) -> Iterator[set[str]]:
 
 def note(request: Any, name: str) -> None:
     """Note that `name` was read, unless to format a log record or by code that does not use it."""
+    if request is None:  # it has ended
+        return
     blocks = request._blocks.intersection(opened.get()) or request._blocks.copy()
     if all(name in block.reads for block in blocks):
         return
