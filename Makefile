@@ -50,8 +50,9 @@ size: .venv/installed ## Show how large generated projects are, beside their bud
 mutants: .venv/installed ## Break the engine in 60 small ways and see which tests notice
 	@$(BIN)/python -m tests.mutants
 
-bench: .venv/installed ## Measure generated projects beside stock Flask-Caching
-	@$(BIN)/python -m benchmarks
+bench: .venv/installed ## Measure generated projects beside stock Flask-Caching (QUICK=1: roughly)
+	@$(BIN)/python -m tests.servers benchmarks
+	@QUICK=$(QUICK) $(BIN)/python -m benchmarks
 
 pictures: .venv/installed ## Draw the pictures of the README anew
 	@$(BIN)/python -m tests.pictures

@@ -1,24 +1,143 @@
-"""Servers of the measures' own, on free ports: Redis, and Granian for an app."""
+"""The servers of a run, on free ports of this machine, and wrk, which asks them."""
 
+import json
 import os
+import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import NamedTuple
 
-from .projects import TEMPLATE
+from .run import TEMPLATE, Run
+
+CLIENTS = 8
+#: Seconds until a server must answer, or has ended.
+PATIENCE = 30
+#: How `make serve` starts a project.
+SERVE_THREADS = 16
+UNMONITORED = "ours, not monitored"
+FACTORIES = {"ours": "shop:create_app", UNMONITORED: "benchmarks.apps:unmonitored"}
+#: Those of gunicorn: with the flags that tutorials have.
+GUNICORN = {"gunicorn sync": "--worker-class=sync", "gunicorn gthread": "--worker-class=gthread"}
+REPORT = """
+done = function(summary, latency)
+  local e, line = summary.errors, '\\n{"failed": %d, "rate": %f, "p50": %f, "p99": %f, "p999": %f}'
+  print(string.format(line, e.connect + e.read + e.write + e.status + e.timeout,
+    summary.requests / summary.duration * 1e6, latency:percentile(50) / 1e6,
+    latency:percentile(99) / 1e6, latency:percentile(99.9) / 1e6))
+end
+"""
 
 
-class Server(NamedTuple):
+class Process(NamedTuple):
     """A server that runs."""
 
-    url: str
+    port: int
     process: subprocess.Popen[bytes]
+
+
+class Load(NamedTuple):
+    """What wrk reports: requests a second, and percentiles in seconds."""
+
+    rate: float
+    p50: float
+    p99: float
+    p999: float
+
+
+class Answer(NamedTuple):
+    """An answer of a server."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Server:
+    """One of the contenders: an app, its backend, and how it is served."""
+
+    app: str
+    backend: str = "memory"
+    workers: int = 1
+    threads: int = SERVE_THREADS
+
+    def __str__(self) -> str:
+        return f"{self.app}, {self.backend}, {self.workers} x {self.threads}"
+
+    @property
+    def stock(self) -> bool:
+        """Whether it is stock Flask-Caching, which answers the client's ETag with the page."""
+        return self.app == "stock" or self.app in GUNICORN
+
+    @contextmanager
+    def start(self, run: Run, **env: str) -> Iterator[Process]:
+        """Run it until the block ends; `wait_until` it `answers`."""
+        project, port, here = run.project(self.backend), free_port(), [sys.executable, "-m"]
+        if self.app in GUNICORN:
+            command = [*here, "gunicorn", GUNICORN[self.app], f"--threads={self.threads}"]
+            command += [f"--workers={self.workers}", f"--bind=127.0.0.1:{port}"]
+            command += ["--log-level=error", "benchmarks.apps:stock()"]
+        else:
+            command = _as_make_serves(project, port)
+            at = next(i for i, word in enumerate(command) if word.endswith("/granian"))
+            command[at : at + 1] = [*here, "granian"]
+            for flag, value in (
+                ("--factory", FACTORIES.get(self.app, f"benchmarks.apps:{self.app}")),
+                ("--workers", str(self.workers)),
+                ("--blocking-threads", str(self.threads)),
+            ):
+                command[command.index(flag) + 1] = value
+        shown = shlex.join(command).replace(str(run.folder), ".").replace(sys.executable, "python")
+        run.commands[str(self)] = shown.replace(str(port), "PORT")
+        with started(command, port, project, env) as process:
+            yield Process(port, process)
+
+
+def _as_make_serves(project: Path, port: int) -> list[str]:
+    """Return the command by which `make serve` of a project serves it."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    make = ["make", "-n", "serve", f"PORT={port}"]
+    done = subprocess.run(make, cwd=project, env=env, check=True, capture_output=True, text=True)
+    lines = done.stdout.replace("\\\n", " ").splitlines()
+    return shlex.split(next(line for line in lines if "granian --" in " ".join(line.split())))[1:]
+
+
+@contextmanager
+def started(
+    command: list[str], port: int, folder: Path, env: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server and all that it starts until the block ends, however it does."""
+    own = {name: it for name, it in os.environ.items() if not name.startswith("FLASK_")}
+    places = [str(folder / "src"), str(TEMPLATE), own.get("PYTHONPATH", "")]
+    own |= {"PYTHONPATH": os.pathsep.join(filter(None, places)), **env}
+    # A group of its own: Ctrl-C reaches this process only, which ends the others.
+    with subprocess.Popen(command, cwd=folder, env=own, start_new_session=True) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # no server has anything to finish
+
+
+@contextmanager
+def redis_server(folder: Path, port: int = 0) -> Iterator[Process]:
+    """Run Redis in `folder`, at a free port unless one is given."""
+    port = port or free_port()
+    command = [server_command(), "--bind", "127.0.0.1", "--port", str(port), "--save", ""]
+    command += ["--loglevel", "warning", "--logfile", str(folder / "redis.log")]
+    with started(command, port, folder, {}) as process:
+        wait_until(partial(_listens, port), process)
+        yield Process(port, process)
 
 
 def server_command() -> str:
@@ -31,43 +150,41 @@ def server_command() -> str:
     return str(_binary.get_binary_path())
 
 
-@contextmanager
-def redis_server(folder: Path) -> Iterator[Server]:
-    """Run a server in `folder`. Raises RuntimeError if it does not start."""
-    port = free_port()
-    command = [server_command(), "--bind", "127.0.0.1", "--port", str(port), "--save", ""]
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) as process:
+def redis_url(port: int, database: int = 0) -> str:
+    """Return the URL of a server at `port`."""
+    return f"redis://127.0.0.1:{port}/{database}"
+
+
+def wrk(run: Run, port: int, path: str, seconds: float, header: str = "") -> Load:
+    """Ask for a page with eight clients. Raises AssertionError if an answer is an error."""
+    script = run.folder / "report.lua"
+    script.write_text(REPORT)
+    # wrk counts whole seconds; it reports as well when it is interrupted.
+    command = ["wrk", "-t1", f"-c{CLIENTS}", "-d600s", "--timeout=30s", "-s", str(script)]
+    command += ["-H", header] if header else []
+    url = f"http://127.0.0.1:{port}{path}"
+    with subprocess.Popen([*command, url], stdout=subprocess.PIPE, text=True) as process:
         try:
-            wait_for(port, process)
-            yield Server(redis_url(port), process)
+            time.sleep(seconds)
+            process.send_signal(signal.SIGINT)
+            report = json.loads(process.communicate(timeout=PATIENCE)[0].splitlines()[-1])
         finally:
-            process.kill()  # also one that is stopped
+            process.kill()
+    if report.pop("failed"):
+        raise AssertionError(f"errors while {url} was measured")
+    return Load(**report)
 
 
-@contextmanager
-def granian(project: Path, factory: str, threads: int, **env: str) -> Iterator[int]:
-    """Serve the app that `factory` makes with one worker of `threads` threads; give its port."""
-    port = free_port()
-    command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--factory", factory]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--no-log"]
-    command += ["--workers", "1", "--blocking-threads", str(threads)]
-    environment = {name: it for name, it in os.environ.items() if not name.startswith("FLASK_")}
-    environment |= {"PYTHONPATH": f"{project / 'src'}{os.pathsep}{TEMPLATE}", **env}
-    with subprocess.Popen(command, cwd=project, env=environment) as process:
-        try:
-            wait_for(port, process)
-            yield port
-        finally:
-            process.terminate()
-
-
-def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Return as soon as `process` listens at `port`; RuntimeError if it does not in 10 seconds."""
-    give_up = time.monotonic() + 10
-    while not _listens(port):
-        if process.poll() is not None or time.monotonic() > give_up:
-            raise RuntimeError(f"this server does not start: {process.args!r}")
-        time.sleep(0.02)
+def fetch(port: int, path: str, header: str = "") -> Answer:
+    """Ask once, by a connection of its own."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=2 * PATIENCE)
+    try:
+        name, _, value = header.partition(": ")
+        connection.request("GET", path, headers={name: value} if header else {})
+        answer = connection.getresponse()
+        return Answer(answer.status, answer.getheaders(), answer.read())
+    finally:
+        connection.close()
 
 
 def free_port() -> int:
@@ -77,13 +194,24 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def redis_url(port: int) -> str:
-    """Return the URL of a server at `port`."""
-    return f"redis://127.0.0.1:{port}/0"
+def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    """Return as soon as a server is ready. Raises RuntimeError if it ends or takes too long."""
+    give_up = time.monotonic() + PATIENCE
+    while not ready():
+        if process.poll() is not None or time.monotonic() > give_up:
+            raise RuntimeError(f"this server does not start: {process.args!r}")
+        time.sleep(0.02)
+
+
+def answers(port: int) -> bool:
+    """Tell whether a server answers requests."""
+    with suppress(OSError, HTTPException):
+        return fetch(port, "/").status == 200
+    return False
 
 
 def _listens(port: int) -> bool:
-    with suppress(ConnectionRefusedError):
+    with suppress(OSError):
         socket.create_connection(("127.0.0.1", port)).close()
         return True
     return False
