@@ -11,12 +11,19 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from . import report, served
+from . import backends, baking, faults, herd, layers, lru, report, scrape, served
 from .measuring import Row
 from .run import TEMPLATE, Run
 
 MEASURES: dict[str, Callable[[Run], Iterable[Row]]] = {
     "served": served.measure,
+    "faults": faults.measure,
+    "layers": layers.measure,
+    "herd": herd.measure,
+    "lru": lru.measure,
+    "backends": backends.measure,
+    "scrape": scrape.measure,
+    "baking": baking.measure,
 }
 
 

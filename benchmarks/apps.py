@@ -59,12 +59,12 @@ def our_app(config: dict[str, Any] | None = None) -> tuple[Flask, Any]:
     return import_module("shop").create_app(config), import_module("shop.caching").cache
 
 
-def unmonitored() -> Flask:
+def unmonitored(config: dict[str, Any] | None = None) -> Flask:
     """Return the generated app without its monitoring."""
     nothing: Any = ModuleType("shop.monitoring")
     nothing.init_app = lambda app: None
     sys.modules["shop.monitoring"] = nothing
-    return import_module("shop").create_app()  # type: ignore[no-any-return]
+    return import_module("shop").create_app(config)  # type: ignore[no-any-return]
 
 
 def stock_app(config: dict[str, Any] | None = None) -> tuple[Flask, Any]:

@@ -6,7 +6,7 @@ import operator
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 #: Does one round of one contender and returns its figure, such as the seconds of one operation.
@@ -77,10 +77,6 @@ class Row:
             ratio,
             wanted,
         ]
-
-    def with_target(self, target: str, absolute: bool = False) -> "Row":
-        """Return the row with a target."""
-        return replace(self, target=target, absolute=absolute)
 
 
 def taken(*contenders: Round, rounds: int) -> list[list[float]]:

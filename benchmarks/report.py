@@ -77,7 +77,7 @@ def write(folder: Path, run: Run, rows: list[Row], where: dict[str, Any]) -> Non
     """Write all of it into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     where["load at the end"] = os.getloadavg()[0]
-    raw = {**where, "quick": run.quick, "commands": run.commands, "loads": run.loads}
+    raw = {**where, "quick": run.quick, "commands": run.commands, "rounds": run.raw}
     raw["rows"] = [asdict(row) | {"ratios": row.ratios, "missed": row.missed} for row in rows]
     (folder / "results.json").write_text(json.dumps(raw, indent=1) + "\n")
     versions = ", ".join(

@@ -33,8 +33,8 @@ class Run:
 
     def __init__(self, folder: Path, quick: bool) -> None:
         self.folder, self.quick = folder, quick
-        #: The raw rounds of each server over HTTP, the commands that started them, and the bars.
-        self.loads: dict[str, list[Any]] = {}
+        #: Raw rounds, beside those of the rows; the commands of servers; the bars of the chart.
+        self.raw: dict[str, list[Any]] = {}
         self.commands: dict[str, str] = {}
         self.bars: list[tuple[str, list[float]]] = []
         self._start = time.monotonic()

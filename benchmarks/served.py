@@ -45,11 +45,12 @@ class Page(NamedTuple):
     conditional: bool = False
 
 
+UNCACHED = Page("an uncached page", "/uncached", hit=False)
 PAGES = [
     Page("hello", "/"),
     Page("100 kB", "/large"),
     Page("a 304", POSTS, conditional=True),
-    Page("an uncached page", "/uncached", hit=False),
+    UNCACHED,
 ]
 TEN_POSTS = Page("ten posts", POSTS)
 ALL = [TEN_POSTS, *PAGES]
@@ -62,6 +63,8 @@ class Site(NamedTuple):
 
     server: Server
     port: int
+    #: What the settings name as its place.
+    folder: Path
     etag: str
     #: The status and body of each page.
     expected: dict[Page, tuple[int, bytes]]
@@ -71,7 +74,7 @@ class Site(NamedTuple):
         self.check(page)
         load = wrk(run, self.port, page.path, seconds, self.header(page))
         self.check(page)
-        run.loads.setdefault(f"{page.name}: {self.server}", []).append(load._asdict())
+        run.raw.setdefault(f"{page.name}: {self.server}", []).append(load._asdict())
         return load
 
     def check(self, page: Page) -> None:
@@ -118,6 +121,7 @@ def sites(
             server: Site(
                 server,
                 process.port,
+                folder / str(number),
                 etag,
                 {
                     page: (304, b"")
@@ -126,7 +130,7 @@ def sites(
                     for page, body in bodies.items()
                 },
             )
-            for server, process in up.items()
+            for number, (server, process) in enumerate(up.items())
         }
 
 
@@ -188,7 +192,7 @@ def _ten_posts(run: Run, backend: str) -> Iterator[Row]:
         name = f"ten posts, `{backend}`, {_served(workers, threads)}"
         target = {"redis": ">= 1.2", "memory": ">= 1" if workers == 1 else ""}.get(backend, "")
         chief = workers == 1
-        yield _rate(name, ours, "stock", found[Server("stock", *case)], target, chief)
+        yield rate(name, ours, "stock", found[Server("stock", *case)], target, chief)
         if backend == "memory":
             if case == (backend, 1, SERVE_THREADS):
                 others = [load.p99 for load in found[Server("stock", *case)]]
@@ -197,11 +201,11 @@ def _ten_posts(run: Run, backend: str) -> Iterator[Row]:
                     f"{name}: 99th percentile", p99, "stock", others, target="<= 1", chief=True
                 )
                 bare = found[Server(UNMONITORED)]
-                yield _rate(name, ours, "not monitored", bare, ">= 0.95")
-            yield _rate(name, ours, "bare WSGI app", found[Server("bare", *case)])
+                yield rate(name, ours, "not monitored", bare, ">= 0.95")
+            yield rate(name, ours, "bare WSGI app", found[Server("bare", *case)])
             for app in GUNICORN if threads > 1 else ():
                 beside = f"stock on {app}"
-                yield _rate(name, ours, beside, found[Server(app, backend, workers, 4)], "", chief)
+                yield rate(name, ours, beside, found[Server(app, backend, workers, 4)], "", chief)
 
 
 def _pages(run: Run) -> Iterator[Row]:
@@ -212,9 +216,9 @@ def _pages(run: Run) -> Iterator[Row]:
         for threads in THREADS:
             name = f"{page.name}, {_served(1, threads)}"
             ours, stock, bare = (loads[s, page] for s in servers if s.threads == threads)
-            yield _rate(name, ours, "stock", stock)
+            yield rate(name, ours, "stock", stock)
             if page.hit:
-                yield _rate(name, ours, "bare WSGI app", bare)
+                yield rate(name, ours, "bare WSGI app", bare)
 
 
 def _loads(
@@ -254,7 +258,7 @@ def _beside_misses(run: Run) -> Iterator[Row]:
             yield Row(name, busy, "without", quiet, target="<= 3" if ours else "", chief=ours)
 
 
-def _rate(
+def rate(
     name: str,
     ours: list[Load],
     beside: str,

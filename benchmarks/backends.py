@@ -1,0 +1,127 @@
+"""Backends without a page: the cost of `disk`, bytes an entry, and how `clear` keeps Redis busy."""
+
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from flask_caching.backends.filesystemcache import FileSystemCache
+from redis import Redis
+
+from .apps import PATIENT, our_app, settings, stock_app
+from .measuring import Round, Row, fresh_keys, seconds_each, taken
+from .run import Run
+from .servers import redis_server, redis_url
+
+THRESHOLD = 500
+#: Keys in Redis that are cleared, and how many are stored by one call.
+KEYS, BATCH = 100_000, 1_000
+VALUE = "x" * 1_000
+
+
+def measure(run: Run) -> Iterator[Row]:
+    """Return the rows of all."""
+    run.say("disk, full")
+    yield from run.inside("disk", disk, run.scratch(), run.some(15, 3))
+    for backend in ("memory", "disk", "redis"):
+        run.say(f"bytes an entry, {backend}")
+        with ExitStack() as stack:
+            url, folder = "", run.scratch()
+            if backend == "redis":
+                url = redis_url(stack.enter_context(redis_server(folder)).port)
+            sizes = [run.inside(backend, held, app, backend, folder, url) for app in (0, 1)]
+            name = f"`{backend}`: bytes an entry of 1,000"
+            yield Row(name, [sizes[0]], "stock", [sizes[1]], "bytes")
+            if url:
+                count = run.some(KEYS, KEYS // 5)
+                yield from run.inside(backend, clear, url, folder, count, run.some(3, 1))
+
+
+def disk(folder: Path, rounds: int) -> list[Row]:
+    """Fill both in `folder`, then set fresh keys and get some that are there."""
+    backend = import_module("shop.caching.backend").Backend
+    codec = import_module("shop.caching.codec").Codec  # which signs values
+    ours = codec(backend(folder / "ours", "shop:1:", threshold=THRESHOLD), "shop:1:", ["a secret"])
+    stock = FileSystemCache(str(folder / "stock"), threshold=THRESHOLD)
+    # Ours evicts 50 at once when it is full, so a round holds several of these.
+    sets = taken(_sets(ours, 600), _sets(stock, 6), rounds=rounds)
+    gets = taken(_gets(ours), _gets(stock), rounds=2 * rounds)
+    name, beside = f"`disk`, full at {THRESHOLD}:", "FileSystemCache"
+    return [
+        Row(f"{name} set", sets[0], beside, sets[1], target=f"<= {1 / 300:.4f}", chief=True),
+        Row(f"{name} get", gets[0], beside, gets[1], target="<= 1", chief=True),
+    ]
+
+
+def _sets(backend: Any, count: int) -> Round:
+    put = partial(_set, backend)
+    seconds_each(put, fresh_keys(THRESHOLD + 1))
+    return lambda: seconds_each(put, fresh_keys(count))
+
+
+def _gets(backend: Any) -> Round:
+    keys = fresh_keys(100)
+    for key in keys:
+        backend.set(key, VALUE)
+        if backend.get(key) != VALUE:
+            raise AssertionError("a value that was stored is not there")
+    return lambda: seconds_each(backend.get, keys * 5)
+
+
+def _set(backend: Any, key: str) -> None:
+    backend.set(key, VALUE)
+
+
+def held(which: int, backend: str, folder: Path, url: str, count: int = 400) -> float:
+    """Return the bytes of an entry: of memory, of files, or of the server's memory."""
+    config = settings(backend, folder, url)[which]
+    app, cache = stock_app(config) if which else our_app(config)
+    server = Redis.from_url(url) if url else None
+    keys, values = fresh_keys(count), [f"{number:01000}" for number in range(count)]
+    used = int(server.info("memory")["used_memory"]) if server else 0
+    tracemalloc.start()
+    with app.app_context():
+        for key, value in zip(keys, values, strict=True):
+            cache.set(key, value)
+            if cache.get(key) != value:
+                raise AssertionError("a value that was stored is not there")
+    memory, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    if server:
+        memory = int(server.info("memory")["used_memory"]) - used
+        server.flushall()
+    elif backend == "disk":
+        place = folder / ("stock" if which else "ours")
+        memory = sum(path.stat().st_blocks * 512 for path in place.rglob("*"))
+    return memory / count
+
+
+def clear(url: str, folder: Path, count: int, rounds: int) -> list[Row]:
+    """Fill the server through each app in turn, and clear it through the same app."""
+    ours, stock = settings("redis", folder, url)
+    sites = [our_app(ours | PATIENT), stock_app(stock)]
+    with Redis.from_url(url) as server:
+        server.config_set("slowlog-max-len", 10 * count)
+        turns = [partial(_clear, server, count, *site) for site in sites]
+        slowest = taken(*turns, rounds=rounds)
+    name = f"`redis`: the slowest command of a `clear` of {count:,} keys"
+    return [Row(name, slowest[0], "stock", slowest[1], "s", "<= 0.01", absolute=True, chief=True)]
+
+
+def _clear(server: Any, count: int, app: Any, cache: Any) -> float:
+    """Return the seconds for which the longest command kept the server, by its own clock."""
+    with app.app_context():
+        for _ in range(count // BATCH):
+            cache.set_many(dict.fromkeys(fresh_keys(BATCH), VALUE[:100]))
+        if server.dbsize() != count:
+            raise AssertionError("the server is not full")
+        server.slowlog_reset()
+        server.config_set("slowlog-log-slower-than", 0)  # every command
+        cache.clear()
+        server.config_set("slowlog-log-slower-than", -1)  # none
+    if server.dbsize():
+        raise AssertionError("the server is not empty")
+    return float(max(one["duration"] for one in server.slowlog_get(-1))) / 1e6
