@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from . import backends, baking, faults, herd, layers, lru, report, scrape, served
+from . import backends, baking, faults, layers, lru, report, scrape, served
 from .measuring import Row
 from .run import TEMPLATE, Run
 
@@ -19,7 +19,6 @@ MEASURES: dict[str, Callable[[Run], Iterable[Row]]] = {
     "served": served.measure,
     "faults": faults.measure,
     "layers": layers.measure,
-    "herd": herd.measure,
     "lru": lru.measure,
     "backends": backends.measure,
     "scrape": scrape.measure,

@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from uuid import uuid4
 
 from flask import Blueprint, Flask
 from flask_caching import Cache
@@ -50,6 +51,12 @@ def more_pages(cache: Any) -> Blueprint:
     bp.add_url_rule("/untagged", "untagged", cache.cached(timeout=300)(posts))
     bp.add_url_rule("/large", "large", cache.cached(timeout=300)(large))
     bp.add_url_rule("/slow/<int:number>", "slow", cache.cached(timeout=300)(slow))
+
+    def herd(number: int) -> str:
+        time.sleep(0.2)
+        return uuid4().hex  # another one for each computation
+
+    bp.add_url_rule("/herd/<int:number>", "herd", cache.cached(timeout=1)(herd))
     bp.add_url_rule("/plain", "plain", lambda: "x" * 1_000)
     return bp
 

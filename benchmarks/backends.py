@@ -2,7 +2,6 @@
 
 import tracemalloc
 from collections.abc import Iterator
-from contextlib import ExitStack
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -14,9 +13,9 @@ from redis import Redis
 from .apps import PATIENT, our_app, settings, stock_app
 from .measuring import Round, Row, fresh_keys, seconds_each, taken
 from .run import Run
-from .servers import redis_server, redis_url
+from .servers import engine
 
-THRESHOLD = 500
+THRESHOLD, ENTRIES = 500, 400
 #: Keys in Redis that are cleared, and how many are stored by one call.
 KEYS, BATCH = 100_000, 1_000
 VALUE = "x" * 1_000
@@ -28,16 +27,14 @@ def measure(run: Run) -> Iterator[Row]:
     yield from run.inside("disk", disk, run.scratch(), run.some(15, 3))
     for backend in ("memory", "disk", "redis"):
         run.say(f"bytes an entry, {backend}")
-        with ExitStack() as stack:
-            url, folder = "", run.scratch()
-            if backend == "redis":
-                url = redis_url(stack.enter_context(redis_server(folder)).port)
-            sizes = [run.inside(backend, held, app, backend, folder, url) for app in (0, 1)]
-            name = f"`{backend}`: bytes an entry of 1,000"
-            yield Row(name, [sizes[0]], "stock", [sizes[1]], "bytes")
+        with engine(run, backend) as url:
+            args = held, backend, run.scratch(), url
+            ours, stock = ([run.inside(backend, *args, app)] for app in (0, 1))
+            yield Row(f"`{backend}`: bytes an entry of 1,000", ours, "stock", stock, "bytes")
             if url:
+                run.say("clear")
                 count = run.some(KEYS, KEYS // 5)
-                yield from run.inside(backend, clear, url, folder, count, run.some(3, 1))
+                yield from run.inside(backend, clear, url, run.scratch(), count, run.some(3, 1))
 
 
 def disk(folder: Path, rounds: int) -> list[Row]:
@@ -75,28 +72,27 @@ def _set(backend: Any, key: str) -> None:
     backend.set(key, VALUE)
 
 
-def held(which: int, backend: str, folder: Path, url: str, count: int = 400) -> float:
+def held(backend: str, folder: Path, url: str, which: int) -> float:
     """Return the bytes of an entry: of memory, of files, or of the server's memory."""
     config = settings(backend, folder, url)[which]
     app, cache = stock_app(config) if which else our_app(config)
     server = Redis.from_url(url) if url else None
-    keys, values = fresh_keys(count), [f"{number:01000}" for number in range(count)]
     used = int(server.info("memory")["used_memory"]) if server else 0
+    keys = fresh_keys(ENTRIES)
     tracemalloc.start()
     with app.app_context():
-        for key, value in zip(keys, values, strict=True):
-            cache.set(key, value)
-            if cache.get(key) != value:
+        for number, key in enumerate(keys):
+            cache.set(key, f"{number:01000}")
+            if cache.get(key) != f"{number:01000}":
                 raise AssertionError("a value that was stored is not there")
-    memory, _ = tracemalloc.get_traced_memory()
+    size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     if server:
-        memory = int(server.info("memory")["used_memory"]) - used
+        size = int(server.info("memory")["used_memory"]) - used
         server.flushall()
     elif backend == "disk":
-        place = folder / ("stock" if which else "ours")
-        memory = sum(path.stat().st_blocks * 512 for path in place.rglob("*"))
-    return memory / count
+        size = sum(path.stat().st_blocks * 512 for path in folder.rglob("*"))
+    return size / ENTRIES
 
 
 def clear(url: str, folder: Path, count: int, rounds: int) -> list[Row]:

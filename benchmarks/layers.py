@@ -16,7 +16,7 @@ from werkzeug.test import create_environ
 from .apps import PATIENT, answer, our_app, settings, stock_app, unmonitored
 from .measuring import Row, seconds_each, taken
 from .run import Run
-from .servers import UNMONITORED, redis_server, redis_url
+from .servers import UNMONITORED, engine
 
 HITS = 200
 #: Each layer: the app, and the page.
@@ -33,10 +33,9 @@ def measure(run: Run) -> Iterator[Row]:
     """Return the rows of all layers on `memory`, and of the whole on the other backends."""
     for backend in ("memory", "disk", "redis"):
         names = list(LAYERS) if backend == "memory" else list(LAYERS)[-1:]
+        run.say(f"layers, {backend}")
         with ExitStack() as stack:
-            url = ""
-            if backend == "redis":
-                url = redis_url(stack.enter_context(redis_server(run.scratch())).port)
+            url = stack.enter_context(engine(run, backend))
             # Each app in a process of its own: none is built twice, and monitoring stays out.
             kinds = {LAYERS[name][0] for name in names} | {"stock"}
             calls = {kind: stack.enter_context(run.process(backend)) for kind in sorted(kinds)}

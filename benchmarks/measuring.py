@@ -29,7 +29,7 @@ class Row:
     target: str = ""
     absolute: bool = False
     #: Added to both figures in the table.
-    details: tuple[str, str] = ("", "")
+    details: Sequence[str] = ("", "")
     #: The README has its chief rows too.
     chief: bool = False
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from .measuring import Row, quartiles
 from .run import TEMPLATE, Run
-from .servers import server_command
+from .servers import redis_command
 
 PACKAGES = ("flask", "flask-caching", "granian", "gunicorn", "redis", "cachetools", "cachelib")
 HEAD = ["measure", "ours", "beside", "ratio (quartiles)", "target"]
@@ -62,7 +62,7 @@ def machine() -> dict[str, Any]:
         "versions": {
             "python": platform.python_version(),
             **{package: version(package) for package in PACKAGES},
-            "redis-server": _first_line(server_command(), "--version"),
+            "redis-server": _first_line(redis_command(), "--version"),
             "wrk": _first_line("wrk", "-v"),
         },
     }

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from .measuring import Row
 from .run import Run
-from .servers import Server, answers, fetch, wait_until
+from .servers import Server, fetch
 
 WORKERS, RESTARTS, ASKED = 8, 50, 400
 PASSWORD = "a password"
@@ -18,11 +18,11 @@ def measure(run: Run) -> Iterator[Row]:
     """Return the rows of a scrape, before and after restarts."""
     run.say(f"scrapes of {WORKERS} workers")
     server = Server("ours", "disk", WORKERS, 1)
-    cache = {"FLASK_CACHE_DIR": str(run.scratch())}
-    with server.start(run, **cache, FLASK_MONITORING_PASSWORD=PASSWORD) as (port, process):
-        wait_until(lambda: answers(port), process)
-        folder = run.project("disk") / ".metrics" / str(port)
-        wait_until(lambda: len(list(folder.glob("counter_*.db"))) == WORKERS, process)
+    env = {"FLASK_CACHE_DIR": str(run.scratch()), "FLASK_MONITORING_PASSWORD": PASSWORD}
+    with server.start(run, env) as process:
+        process.wait()
+        port, folder = process.port, run.project("disk") / ".metrics" / str(process.port)
+        process.wait(lambda: len(list(folder.glob("counter_*.db"))) == WORKERS)
         for number in range(ASKED):
             fetch(port, PATHS[number % len(PATHS)])
         auth = base64.b64encode(f"monitoring:{PASSWORD}".encode()).decode()

