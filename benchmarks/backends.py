@@ -15,7 +15,7 @@ from .measuring import Round, Row, fresh_keys, seconds_each, taken
 from .run import Run
 from .servers import engine
 
-THRESHOLD, ENTRIES = 500, 400
+FULL, ENTRIES = 500, 400
 #: Keys in Redis that are cleared, and how many are stored by one call.
 KEYS, BATCH = 100_000, 1_000
 VALUE = "x" * 1_000
@@ -29,7 +29,7 @@ def measure(run: Run) -> Iterator[Row]:
         run.say(f"bytes an entry, {backend}")
         with engine(run, backend) as url:
             args = held, backend, run.scratch(), url
-            ours, stock = ([run.inside(backend, *args, app)] for app in (0, 1))
+            ours, stock = (run.inside(backend, *args, app) for app in (0, 1))
             yield Row(f"`{backend}`: bytes an entry of 1,000", ours, "stock", stock, "bytes")
             if url:
                 run.say("clear")
@@ -37,25 +37,24 @@ def measure(run: Run) -> Iterator[Row]:
                 yield from run.inside(backend, clear, url, run.scratch(), count, run.some(3, 1))
 
 
-def disk(folder: Path, rounds: int) -> list[Row]:
+def disk(folder: Path, rounds: int) -> Iterator[Row]:
     """Fill both in `folder`, then set fresh keys and get some that are there."""
-    backend = import_module("shop.caching.backend").Backend
-    codec = import_module("shop.caching.codec").Codec  # which signs values
-    ours = codec(backend(folder / "ours", "shop:1:", threshold=THRESHOLD), "shop:1:", ["a secret"])
-    stock = FileSystemCache(str(folder / "stock"), threshold=THRESHOLD)
+    backend = import_module("shop.caching.backend").Backend(folder / "ours", "s:", threshold=FULL)
+    ours = import_module("shop.caching.codec").Codec(backend, "s:", ["a secret"])  # it signs
+    stock = FileSystemCache(str(folder / "stock"), threshold=FULL)
     # Ours evicts 50 at once when it is full, so a round holds several of these.
     sets = taken(_sets(ours, 600), _sets(stock, 6), rounds=rounds)
     gets = taken(_gets(ours), _gets(stock), rounds=2 * rounds)
-    name, beside = f"`disk`, full at {THRESHOLD}:", "FileSystemCache"
-    return [
-        Row(f"{name} set", sets[0], beside, sets[1], target=f"<= {1 / 300:.4f}", chief=True),
-        Row(f"{name} get", gets[0], beside, gets[1], target="<= 1", chief=True),
-    ]
+    for name, both, target in (("set", sets, f"<= {1 / 300:.5f}"), ("get", gets, "<= 1")):
+        name = f"`disk`, full at {FULL}: {name}"
+        yield Row(name, both[0], "FileSystemCache", both[1], target=target, chief=True)
 
 
 def _sets(backend: Any, count: int) -> Round:
-    put = partial(_set, backend)
-    seconds_each(put, fresh_keys(THRESHOLD + 1))
+    def put(key: str) -> None:
+        backend.set(key, VALUE)
+
+    seconds_each(put, fresh_keys(FULL + 1))
     return lambda: seconds_each(put, fresh_keys(count))
 
 
@@ -68,12 +67,8 @@ def _gets(backend: Any) -> Round:
     return lambda: seconds_each(backend.get, keys * 5)
 
 
-def _set(backend: Any, key: str) -> None:
-    backend.set(key, VALUE)
-
-
-def held(backend: str, folder: Path, url: str, which: int) -> float:
-    """Return the bytes of an entry: of memory, of files, or of the server's memory."""
+def held(backend: str, folder: Path, url: str, which: int) -> Iterator[float]:
+    """Give the bytes of an entry: of memory, of files, or of the server's memory."""
     config = settings(backend, folder, url)[which]
     app, cache = stock_app(config) if which else our_app(config)
     server = Redis.from_url(url) if url else None
@@ -92,10 +87,10 @@ def held(backend: str, folder: Path, url: str, which: int) -> float:
         server.flushall()
     elif backend == "disk":
         size = sum(path.stat().st_blocks * 512 for path in folder.rglob("*"))
-    return size / ENTRIES
+    yield size / ENTRIES
 
 
-def clear(url: str, folder: Path, count: int, rounds: int) -> list[Row]:
+def clear(url: str, folder: Path, count: int, rounds: int) -> Iterator[Row]:
     """Fill the server through each app in turn, and clear it through the same app."""
     ours, stock = settings("redis", folder, url)
     sites = [our_app(ours | PATIENT), stock_app(stock)]
@@ -104,7 +99,7 @@ def clear(url: str, folder: Path, count: int, rounds: int) -> list[Row]:
         turns = [partial(_clear, server, count, *site) for site in sites]
         slowest = taken(*turns, rounds=rounds)
     name = f"`redis`: the slowest command of a `clear` of {count:,} keys"
-    return [Row(name, slowest[0], "stock", slowest[1], "s", "<= 0.01", absolute=True, chief=True)]
+    yield Row(name, slowest[0], "stock", slowest[1], "s", "<= 0.01", absolute=True, chief=True)
 
 
 def _clear(server: Any, count: int, app: Any, cache: Any) -> float:

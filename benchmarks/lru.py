@@ -18,6 +18,8 @@ from flask_caching.backends.simplecache import SimpleCache
 from .measuring import Round, Row, fresh_keys, seconds_each, taken
 from .run import Run
 
+#: The targets are about this.
+CHIEF = "set, full", 1_000_000
 #: Sets in a round: so many that each has its share of what happens rarely.
 SETS, GETS = 50_000, 20_000
 #: The trace: requests for so many keys by Zipf's law, to a cache of a tenth of them.
@@ -27,7 +29,7 @@ TIMEOUTS = (60, 300, 86400)
 PACE = 10_000
 
 
-class Textbook:
+class _Textbook:
     """An LRU as articles have it: without expiry, counts and threads."""
 
     def __init__(self, capacity: int) -> None:
@@ -35,21 +37,19 @@ class Textbook:
         self._entries: OrderedDict[str, object] = OrderedDict()
 
     def get(self, key: str) -> object:
-        """Return a value, None on a miss."""
         if key not in self._entries:
             return None
         self._entries.move_to_end(key)
         return self._entries[key]
 
     def set(self, key: str, value: object) -> None:
-        """Store a value."""
         self._entries[key] = value
         self._entries.move_to_end(key)
         if len(self._entries) > self._capacity:
             self._entries.popitem(last=False)
 
 
-class Locked:
+class _Locked:
     """The LRU of cachetools, under a lock as its documentation asks for."""
 
     def __init__(self, capacity: int) -> None:
@@ -57,12 +57,10 @@ class Locked:
         self._lock = threading.Lock()
 
     def get(self, key: str) -> object:
-        """Return a value, None on a miss."""
         with self._lock:
             return self._cache.get(key)
 
     def set(self, key: str, value: object) -> None:
-        """Store a value."""
         with self._lock:
             self._cache[key] = value
 
@@ -76,61 +74,49 @@ def measure(run: Run) -> Iterator[Row]:
     yield from run.inside("memory", replay, run.some(200_000, 30_000))
 
 
-def compare(sizes: tuple[int, ...], rounds: int) -> list[Row]:
+def compare(sizes: tuple[int, ...], rounds: int) -> Iterator[Row]:
     """Fill each cache, then get entries that are there, then set fresh keys."""
     kinds: dict[str, Callable[[int], Any]] = {
         "ours": import_module("shop.caching").LRUCache,
-        "the textbook's": Textbook,
-        "cachetools": Locked,
+        "the textbook's": _Textbook,
+        "cachetools": _Locked,
         "SimpleCache": SimpleCache,
     }
     gets: dict[tuple[str, int], Round] = {}
     sets: dict[tuple[str, int], Round] = {}
     for (kind, make), size in itertools.product(kinds.items(), sizes):
-        cache, keys = make(size), fresh_keys(size)
-        seconds_each(partial(_set, cache.set), keys)
-        keys = random.Random(size).choices(keys, k=GETS)
-        if None in map(cache.get, keys):
+        put, get, keys = partial(_set, (cache := make(size)).set), cache.get, fresh_keys(size + 1)
+        seconds_each(put, keys)  # it is full, and has dropped one
+        some = random.Random(size).choices(keys[1:], k=GETS)
+        if None in map(get, some):
             raise AssertionError(f"{kind} does not hold {size} entries")
         count = SETS if kind != "SimpleCache" else max(1, 20_000 // size)
-        gets[kind, size] = partial(seconds_each, cache.get, keys)
-        sets[kind, size] = partial(_set_fresh, cache.set, count)
+        gets[kind, size] = partial(seconds_each, get, some)
+        sets[kind, size] = partial(_set_fresh, put, count)
     gc.freeze()  # so that it is quick to collect garbage before each round
-    rows, largest = [], sizes[-1]
-    for what, contenders in (("get", gets), ("set, full", sets)):
-        # SimpleCache not in between: sorting all it holds leaves the processor's caches cold.
-        names = sorted(contenders, key=lambda name: name[0] == "SimpleCache")
-        fast = [name for name in names if name[0] != "SimpleCache"]
-        slow = names[len(fast) :]
-        found = {
-            name: figures
-            for group in (fast, slow)
-            for name, figures in zip(
-                group, taken(*(contenders[name] for name in group), rounds=rounds), strict=True
-            )
-        }
-        for size, kind in itertools.product(sizes, list(kinds)[1:]):
-            name, chief = f"`LRUCache`, {size:,} entries: {what}", what != "get" and size == largest
-            target = "<= 1" if chief and kind == "cachetools" else ""
-            chief = chief and kind != "the textbook's"
-            others = found[kind, size]
-            rows.append(Row(name, found["ours", size], kind, others, target=target, chief=chief))
-        name, small = f"`LRUCache`, {largest:,} entries: {what}", found["ours", sizes[0]]
-        target, beside = "<= 3" if what != "get" else "", f"ours, {sizes[0]}"
-        large = found["ours", largest]
-        rows.append(Row(name, large, beside, small, target=target, chief=bool(target)))
+    largest = sizes[-1]
+    for what, turns in (("get", gets), ("set, full", sets)):
+        found = dict(zip(turns, taken(*turns.values(), rounds=rounds), strict=True))
+        for kind, size in turns:
+            ours, beside = found["ours", size], (kind, found[kind, size])
+            if (kind, size) == ("ours", largest):
+                beside = f"ours, {sizes[0]} entries", found["ours", sizes[0]]
+            elif kind == "ours":
+                continue
+            targets = {"ours": "<= 3", "cachetools": "<= 1"} if (what, size) == CHIEF else {}
+            target, name = targets.get(kind, ""), f"`LRUCache`, {size:,} entries: {what}"
+            yield Row(name, ours, *beside, target=target, chief=bool(target))
     held = {kind: [_bytes_an_entry(make)] for kind, make in kinds.items()}
     for kind in list(kinds)[1:]:
-        rows.append(Row("`LRUCache`: bytes an entry", held["ours"], kind, held[kind], "bytes"))
-    return rows
+        yield Row("`LRUCache`: bytes an entry", held["ours"], kind, held[kind], "bytes")
 
 
 def _set(put: Callable[[str, int], object], key: str) -> None:
     put(key, 1)
 
 
-def _set_fresh(put: Callable[[str, int], object], count: int) -> float:
-    return seconds_each(partial(_set, put), fresh_keys(count))
+def _set_fresh(put: Callable[[str], object], count: int) -> float:
+    return seconds_each(put, fresh_keys(count))
 
 
 def _bytes_an_entry(make: Callable[[int], Any], count: int = 10_000) -> float:
@@ -145,7 +131,7 @@ def _bytes_an_entry(make: Callable[[int], Any], count: int = 10_000) -> float:
     return held / count
 
 
-def replay(length: int) -> list[Row]:
+def replay(length: int) -> Iterator[Row]:
     """Let caches answer one trace, in which keys have different timeouts, and compare hits."""
     rng = random.Random(13)
     weights = list(itertools.accumulate(1 / rank for rank in range(1, KEYS + 1)))
@@ -161,21 +147,10 @@ def replay(length: int) -> list[Row]:
                 cache.set(key, 1, timeouts[key])
             else:
                 hits[turn] += 1
-    name, ours_hits = "`LRUCache`: hit ratio on a trace, Zipf 1.0", [hits[0] / length * 100]
-    others = {"SimpleCache": hits[1], "the best possible (Belady)": _belady(trace)}
-    return [
-        Row(
-            name,
-            ours_hits,
-            beside,
-            [count / length * 100],
-            "%",
-            target=">= 67" if beside == "SimpleCache" else "",
-            absolute=True,
-            chief=beside != "SimpleCache",
-        )
-        for beside, count in others.items()
-    ]
+    name, ours_hits = "`LRUCache`: hits on a trace by Zipf's law", [hits[0] / length * 100]
+    for beside, count in (("SimpleCache", hits[1]), ("the best possible", _belady(trace))):
+        others, target = [count / length * 100], ">= 67" * (beside != "SimpleCache")
+        yield Row(name, ours_hits, beside, others, "%", target, absolute=True, chief=True)
 
 
 def _belady(trace: list[int]) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 #: Does one round of one contender and returns its figure, such as the seconds of one operation.
 Round = Callable[[], float]
-COMPARE = {"<=": operator.le, ">=": operator.ge}
+COMPARE, SIGNS = {"<=": operator.le, ">=": operator.ge}, {"<=": "≤", ">=": "≥"}
 
 _numbers = itertools.count()
 
@@ -22,8 +22,8 @@ class Row:
 
     name: str
     ours: Sequence[float]
-    beside: str = ""
-    others: Sequence[float] = ()
+    beside: str
+    others: Sequence[float]
     unit: str = "s"
     #: The ratio that will do, such as "<= 1"; of our own figure if `absolute`.
     target: str = ""
@@ -36,46 +36,40 @@ class Row:
     @property
     def ratios(self) -> list[float]:
         """Our figure by the other one of the same round."""
-        return [ours / other if other else 0.0 for ours, other in zip(self.ours, self.others)]  # noqa: B905  # one may have been measured less often
+        return [ours / other for ours, other in zip(self.ours, self.others, strict=False)]
 
     @property
     def unclear(self) -> bool:
         """Whether half of the ratios lie in a range that is wider than their distance from 1."""
-        low, high = quartiles(self.ratios or [1.0])
-        return bool(self.ratios) and high - low > abs(statistics.median(self.ratios) - 1)
+        low, middle, high = quartiles(self.ratios)
+        return high - low > abs(middle - 1)
 
     @property
     def missed(self) -> bool:
         """Whether there is a target, and it is missed."""
-        if not self.target:
-            return False
-        comparison, limit = self.target.split()
-        figures = self.ours if self.absolute or not self.others else self.ratios
-        return not COMPARE[comparison](statistics.median(figures), float(limit))
+        comparison, _, limit = self.target.partition(" ")
+        figure = quartiles(self.ours if self.absolute else self.ratios)[1]
+        return bool(limit) and not COMPARE[comparison](figure, float(limit))
 
     def cells(self) -> list[str]:
         """Return the cells of the table: the medians, the ratio with its quartiles, the verdict."""
-        shown = [
-            f"{amount(statistics.median(figures), self.unit)}{detail}" if figures else ""
+        ours, others = (
+            f"{amount(quartiles(figures)[1], self.unit)}{detail}"
             for figures, detail in zip((self.ours, self.others), self.details, strict=True)
-        ]
-        ratio = ""
-        if self.ratios:
-            low, high = quartiles(self.ratios)
-            ratio = f"{fraction(statistics.median(self.ratios))} ({fraction(low)}–{fraction(high)})"  # noqa: RUF001
-            ratio += " unclear" if self.unclear else ""
-        verdict = "**missed**" if self.missed else "met" if self.target else ""
-        limit = self.target
-        if self.absolute or not self.others:
-            comparison, _, number = limit.partition(" ")
-            limit = f"{comparison} {amount(float(number), self.unit)}" if limit else ""
-        wanted = f"{limit.replace('<=', '≤').replace('>=', '≥')} {verdict}".strip()
+        )
+        low, middle, high = map(fraction, quartiles(self.ratios))
+        ratio = f"{middle} ({low} to {high})" if len(self.ratios) > 1 else middle
+        comparison, _, limit = self.target.partition(" ")
+        if limit:
+            shown = amount if self.absolute else lambda number, unit: fraction(number)
+            verdict = "**missed**" if self.missed else "met"
+            limit = f"{SIGNS[comparison]} {shown(float(limit), self.unit)}, {verdict}"
         return [
             self.name,
-            shown[0],
-            f"{self.beside}: {shown[1]}" * bool(self.beside),
-            ratio,
-            wanted,
+            ours,
+            f"{self.beside}: {others}",
+            ratio + " unclear" * self.unclear,
+            limit,
         ]
 
 
@@ -109,12 +103,9 @@ def fresh_keys(count: int) -> list[str]:
     return [f"key {number}" for number in itertools.islice(_numbers, count)]
 
 
-def quartiles(figures: Sequence[float]) -> tuple[float, float]:
-    """Return the lower and the upper quartile."""
-    if len(figures) < 2:
-        return figures[0], figures[0]
-    low, _, high = statistics.quantiles(figures, n=4, method="inclusive")
-    return low, high
+def quartiles(figures: Sequence[float]) -> list[float]:
+    """Return the lower quartile, the median and the upper quartile."""
+    return statistics.quantiles([*figures] * 2, n=4, method="inclusive")
 
 
 def amount(figure: float, unit: str) -> str:

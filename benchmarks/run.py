@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -69,10 +69,14 @@ class Run:
         with ProcessPoolExecutor(1, spawn, _enter, args) as pool:
             yield lambda function, *args: pool.submit(function, *args).result()
 
-    def inside(self, backend: str, function: Callable[..., Any], *args: object) -> Any:
-        """Call `function` in a process of its own."""
+    def inside(self, backend: str, function: Callable[..., Iterable[Any]], *args: object) -> Any:
+        """Return all that `function` gives in a process of its own."""
         with self.process(backend) as call:
-            return call(function, *args)
+            return call(_all, function, *args)
+
+
+def _all(function: Callable[..., Iterable[Any]], *args: object) -> list[Any]:
+    return list(function(*args))
 
 
 def _enter(project: Path, counts: Path) -> None:
