@@ -52,7 +52,7 @@ mutants: .venv/installed ## Break the engine in 60 small ways and see which test
 
 bench: .venv/installed ## Measure generated projects beside stock Flask-Caching (QUICK=1: roughly)
 	@$(BIN)/python -m tests.servers benchmarks
-	@QUICK=$(QUICK) $(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks
 
 pictures: .venv/installed ## Draw the pictures of the README anew
 	@$(BIN)/python -m tests.pictures

@@ -22,7 +22,8 @@ HEAD = ["measure", "ours", "beside", "ratio (quartiles)", "target"]
 ABOUT = """\
 # The figures of `make bench`
 
-{day}, {cpu}, {cores} cores, Linux {kernel}; {packages}.
+{day}, {cpu}, {cores} cores, Linux {kernel}.
+{packages}.
 
 Each figure is the median of several rounds, in each of which all contenders have their turn. A
 ratio is the median of those of the same round. Its quartiles are in brackets; it is *unclear* if
@@ -32,7 +33,9 @@ in brackets, the 50th, 99th and 99.9th percentile of a request's time.
 
 """
 #: Where the README has the chief rows.
-MARKS = "<!-- make bench -->\n", "<!-- the end of make bench -->"
+MARKS = "<!-- from here on: make bench -->\n", "<!-- up to here -->\n"
+TITLE = "Ten posts over HTTP: hits a second, one worker, 8 clients"
+PICTURE = f"![{TITLE}](docs/benchmarks/chart.svg)"
 #: The chart: pixels of a bar's place, of the labels, and of the whole.
 BAR, LABELS, WIDTH = 26, 190, 760
 COLOURS = {"ours": "#1f6f50", "stock": "#8a5a12"}
@@ -51,41 +54,36 @@ CHART = """\
 def machine() -> dict[str, Any]:
     """Return where this runs, and the versions of all that is measured."""
     cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    commit = _first_line("git", "-C", str(TEMPLATE), "describe", "--always", "--dirty")
+    programs = {"redis-server": [redis_command(), "--version"], "wrk": ["wrk", "-v"]}
     return {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit,
+        "commit": _said("git", "-C", str(TEMPLATE), "describe", "--always", "--dirty").strip(),
         "cpu": cpu[1] if cpu else platform.processor(),
         "cores": os.cpu_count(),
         "kernel": platform.release(),
-        "load": os.getloadavg()[0],
+        "load": [os.getloadavg()[0]],
         "versions": {
-            "python": platform.python_version(),
+            "Python": platform.python_version(),
             **{package: version(package) for package in PACKAGES},
-            "redis-server": _first_line(redis_command(), "--version"),
-            "wrk": _first_line("wrk", "-v"),
+            **{it: re.findall(r"\d+\.\d+\.\d+", _said(*programs[it]))[0] for it in programs},
         },
     }
 
 
-def _first_line(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.partition("\n")[0]
+def _said(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
 def write(folder: Path, run: Run, rows: list[Row], where: dict[str, Any]) -> None:
     """Write all of it into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    where["load at the end"] = os.getloadavg()[0]
+    where["load"].append(os.getloadavg()[0])  # at the beginning and at the end
     raw = {**where, "quick": run.quick, "commands": run.commands, "rounds": run.raw}
     raw["rows"] = [asdict(row) | {"ratios": row.ratios, "missed": row.missed} for row in rows]
     (folder / "results.json").write_text(json.dumps(raw, indent=1) + "\n")
-    versions = ", ".join(
-        f"{name} {it}" for name, it in where["versions"].items() if "-s" not in name
-    )
-    (folder / "README.md").write_text(
-        ABOUT.format(**where, day=where["when"][:10], packages=versions) + table(rows)
-    )
+    packages = ", ".join(f"{name} {it}" for name, it in where["versions"].items())
+    about = ABOUT.format(**where, day=where["when"][:10], packages=packages)
+    (folder / "README.md").write_text(about + table(rows))
     if run.bars:
         (folder / "chart.svg").write_text(chart(run.bars))
 
@@ -97,10 +95,10 @@ def table(rows: list[Row]) -> str:
 
 
 def renew(readme: Path, rows: list[Row]) -> None:
-    """Put the chief rows into the README."""
-    before, begin, rest = readme.read_text().partition(MARKS[0])
-    end = MARKS[1] + rest.partition(MARKS[1])[2]
-    readme.write_text(f"{before}{begin}\n{table([row for row in rows if row.chief])}\n{end}")
+    """Put the chart and the chief rows into the README."""
+    (before, _), (_, after) = (readme.read_text().split(mark) for mark in MARKS)
+    shown = table([row for row in rows if row.chief])
+    readme.write_text(f"{before}{MARKS[0]}\n{PICTURE}\n\n{shown}\n{MARKS[1]}{after}")
 
 
 def chart(bars: list[tuple[str, list[float]]]) -> str:
@@ -119,6 +117,5 @@ def chart(bars: list[tuple[str, list[float]]]) -> str:
             f'<path d="M{low:.1f} {y + 9}H{high:.1f}" stroke="#222" stroke-width="2"/>',
             f'<text x="{max(high, LABELS + length) + 8:.1f}" y="{y + 14}">{middle:,.0f}</text>',
         ]
-    title = "Ten posts over HTTP: hits a second, one worker, 8 clients"
     height = 52 + BAR * len(bars)
-    return CHART.format(width=WIDTH, height=height, title=title, bars="\n".join(drawn))
+    return CHART.format(width=WIDTH, height=height, title=TITLE, bars="\n".join(drawn))
