@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from . import backends, baking, faults, layers, lru, report, scrape, served
+from . import backends, baking, faults, layers, lru, report, served
 from .measuring import Row
 from .run import TEMPLATE, Run
 
@@ -21,7 +21,7 @@ MEASURES: dict[str, Callable[[Run], Iterable[Row]]] = {
     "layers": layers.measure,
     "lru": lru.measure,
     "backends": backends.measure,
-    "scrape": scrape.measure,
+    "scrape": served.scrape,
     "baking": baking.measure,
 }
 

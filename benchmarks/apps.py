@@ -25,14 +25,11 @@ PATIENT = {"CACHE_REDIS_TIMEOUT": 30.0}
 
 def settings(backend: str, folder: Path, url: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return our settings for `backend`, and those of its stock equivalent."""
-    if backend == "disk":
-        return (
-            {"CACHE_DIR": str(folder / "ours")},
-            {"CACHE_TYPE": "FileSystemCache", "CACHE_DIR": str(folder / "stock")},
-        )
-    if backend == "redis":
-        return {"CACHE_REDIS_URL": url}, {"CACHE_TYPE": "RedisCache", "CACHE_REDIS_URL": url}
-    return {}, {"CACHE_TYPE": "SimpleCache"}
+    stock = {"memory": "SimpleCache", "disk": "FileSystemCache", "redis": "RedisCache"}[backend]
+    ours, theirs = (
+        {"CACHE_DIR": str(folder / whose), "CACHE_REDIS_URL": url} for whose in ("ours", "stock")
+    )
+    return ours, theirs | {"CACHE_TYPE": stock}
 
 
 def more_pages(cache: Any) -> Blueprint:
@@ -47,15 +44,14 @@ def more_pages(cache: Any) -> Blueprint:
         time.sleep(SLOW)
         return "slow"
 
-    bp.add_url_rule("/uncached", "uncached", posts)
-    bp.add_url_rule("/untagged", "untagged", cache.cached(timeout=300)(posts))
-    bp.add_url_rule("/large", "large", cache.cached(timeout=300)(large))
-    bp.add_url_rule("/slow/<int:number>", "slow", cache.cached(timeout=300)(slow))
-
     def herd(number: int) -> str:
         time.sleep(0.2)
         return uuid4().hex  # another one for each computation
 
+    bp.add_url_rule("/uncached", "uncached", posts)
+    bp.add_url_rule("/untagged", "untagged", cache.cached(timeout=300)(posts))
+    bp.add_url_rule("/large", "large", cache.cached(timeout=300)(large))
+    bp.add_url_rule("/slow/<int:number>", "slow", cache.cached(timeout=300)(slow))
     bp.add_url_rule("/herd/<int:number>", "herd", cache.cached(timeout=1)(herd))
     bp.add_url_rule("/plain", "plain", lambda: "x" * 1_000)
     return bp

@@ -1,7 +1,9 @@
 """Pages over HTTP: ours, stock Flask-Caching's, on gunicorn too, and those of a bare app."""
 
+import base64
 import itertools
 import json
+import shutil
 import sqlite3
 import statistics
 import time
@@ -218,6 +220,35 @@ def _herds(run: Run, backend: str, workers: int) -> Iterator[Row]:
         ours, stock = (counts[server, page] for server in servers)
         chief = (backend, workers, page) == ("redis", 2, "an expired")
         yield Row(name, ours, "stock", stock, "", "<= 1", absolute=True, chief=chief)
+
+
+def scrape(run: Run) -> Iterator[Row]:
+    """Ask for the metrics of eight workers, and again with a file for each of many restarts."""
+    run.say("scrapes")
+    password, workers, restarts = "a password", 8, 50
+    env = {"FLASK_CACHE_DIR": str(run.scratch()), "FLASK_MONITORING_PASSWORD": password}
+    with Server("ours", "disk", workers, 1).start(run, env) as process:
+        process.wait()
+        port, folder = process.port, run.project("disk") / ".metrics" / str(process.port)
+        process.wait(lambda: len(list(folder.glob("counter_*.db"))) == workers)
+        for path in ("/", "/recent_posts", "/daily_stats", "/user/1") * 100:
+            fetch(port, path)
+        auth = base64.b64encode(f"monitoring:{password}".encode()).decode()
+
+        def seconds(_: int) -> float:
+            start = time.perf_counter()
+            found = fetch(port, "/metrics", f"Authorization: Basic {auth}")
+            if b"cache_gets_total" not in found.body:
+                raise AssertionError(found)
+            return time.perf_counter() - start
+
+        ours = list(map(seconds, range(run.some(30, 5))))
+        for file in [it for it in folder.glob("*_0.db") if "gauge" not in it.name]:
+            for number in range(restarts):  # as prometheus_client names them, by process id
+                shutil.copy(file, file.with_name(file.name.replace("_0.", f"_{1000 + number}.")))
+        by_id = list(map(seconds, range(len(ours))))
+    name, beside = f"a scrape of {workers} workers", f"with files by id, {restarts} restarts"
+    yield Row(name, ours, beside, by_id, "s", "<= 0.05", absolute=True, chief=True)
 
 
 def rate(

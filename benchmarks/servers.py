@@ -78,13 +78,6 @@ class Process(NamedTuple):
             return fetch(self.port, "/").status == 200
         return False
 
-    def listens(self) -> bool:
-        """Tell whether it accepts connections."""
-        with suppress(OSError):
-            socket.create_connection(("127.0.0.1", self.port)).close()
-            return True
-        return False
-
 
 @dataclass(frozen=True)
 class Server:
@@ -115,14 +108,14 @@ class Server:
         else:
             before, flags = _as_make_serves(project, port)
             command = [*before, *python, "granian", *flags]
-            factory = "shop:create_app" if self.app == "ours" else f"benchmarks.apps:{self.app}"
-            changed = {
-                "factory": factory,
-                "workers": self.workers,
-                "blocking-threads": self.threads,
+            changed: dict[str, object] = {
+                "--workers": self.workers,
+                "--blocking-threads": self.threads,
             }
+            if self.app != "ours":
+                changed["--factory"] = f"benchmarks.apps:{self.app}"
             for flag, value in changed.items():
-                command[command.index(f"--{flag}") + 1] = str(value)
+                command[command.index(flag) + 1] = str(value)
         shown = shlex.join(command).replace(str(run.folder), ".").replace(sys.executable, "python")
         run.commands[f"{self.app}, {self.backend}, {self}"] = shown.replace(str(port), "PORT")
         with started(run, command, port, project, env) as process:
@@ -151,9 +144,9 @@ def started(
     log = run.folder / f"{port}.log"
     # A group of its own: Ctrl-C reaches this process only, which ends the others.
     with (
-        log.open("wb") as output,
+        log.open("wb") as out,
         subprocess.Popen(
-            command, cwd=folder, env=own, stdout=output, stderr=output, start_new_session=True
+            command, cwd=folder, env=own, stdout=out, stderr=out, start_new_session=True
         ) as popen,
     ):
         try:
@@ -169,7 +162,7 @@ def redis_server(run: Run, port: int = 0) -> Iterator[Process]:
     port = port or free_port()
     command = [redis_command(), "--bind", "127.0.0.1", "--port", str(port), "--save", ""]
     with started(run, command, port, run.folder, {}) as process:
-        process.wait(process.listens)
+        process.wait(lambda: "Ready to accept" in process.log.read_text())
         yield process
 
 
