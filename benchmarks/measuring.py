@@ -121,4 +121,4 @@ def amount(figure: float, unit: str) -> str:
 
 def fraction(ratio: float) -> str:
     """Return `ratio` for people: a small one as one part in many."""
-    return f"{ratio:,.2f}" if ratio >= 0.1 or not ratio else f"1/{1 / ratio:,.0f}"
+    return f"{ratio:,.2f}" if ratio >= 0.05 or not ratio else f"1/{1 / ratio:,.0f}"

@@ -68,10 +68,12 @@ class Site(NamedTuple):
             expected = 304, b""
         elif not page.is_hit and self.server.app != "bare":
             expected = 200, expected[1].replace(TITLES[0].encode(), TITLES[1].encode())
-        for _ in range(2 * self.server.workers):
+        for turn in range(turns := 2 * self.server.workers):
             found = fetch(self.port, page.path, header)
             says = found.headers.get("cache-status", "hit" * page.is_hit)
-            if found[::2] != expected or ("hit" in says) != page.is_hit:
+            # The first may be a miss, since hello expires in a run; posts would have another title.
+            wrong = turn == turns - 1 and ("hit" in says) != page.is_hit
+            if found[::2] != expected or wrong:
                 raise AssertionError(f"{page.path} of {self.server} is {found}")
 
 
