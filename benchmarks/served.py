@@ -169,7 +169,7 @@ def _compare(run: Run, servers: list[Server], pages: list[Page]) -> Iterator[Row
                 (loads[page, ours], loads[page, server]),
             )
             target = {UNMONITORED: ">= 0.95", "stock": STOCK[backend]}.get(server.app, "")
-            chief = alone and server.app != "bare"
+            chief = alone and server.app != "bare" and (server.threads > 1 or backend == "memory")
             yield rate(name, both[0], server.app, both[1], target * alone, chief)
             if alone and server == Server("stock"):
                 p99 = [[load.p99 for load in some] for some in both]
