@@ -53,8 +53,8 @@ CHART = """\
 
 def machine() -> dict[str, Any]:
     """Return where this runs, and the versions of all that is measured."""
-    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    programs = {"redis-server": [redis_command(), "--version"], "wrk": ["wrk", "-v"]}
+    cpu = re.search(r"model name\s*: (.*)", _said("cat", "/proc/cpuinfo"))  # Linux has it
+    said = {"server": _said(redis_command(), "--version"), "generator": _said("wrk", "-v")}
     return {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _said("git", "-C", str(TEMPLATE), "describe", "--always", "--dirty").strip(),
@@ -65,7 +65,10 @@ def machine() -> dict[str, Any]:
         "versions": {
             "Python": platform.python_version(),
             **{package: version(package) for package in PACKAGES},
-            **{it: re.findall(r"\d+\.\d+\.\d+", _said(*programs[it]))[0] for it in programs},
+            **{
+                name: f"{it.split()[0]} {re.findall(r'[0-9]+[.][0-9.]*[0-9]', it)[0]}"
+                for name, it in said.items()
+            },
         },
     }
 
