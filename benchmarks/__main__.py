@@ -31,7 +31,8 @@ def main(names: list[str]) -> None:
     unknown = [name for name in names if name not in MEASURES]
     if unknown:
         sys.exit(f"No measure {', '.join(unknown)}; there are {', '.join(MEASURES)}")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # as Ctrl-C: servers end
+    for end in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(end, lambda *_: sys.exit("stopped"))  # so that its servers end too
     where, rows = report.machine(), list[Row]()
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
         run = Run(Path(folder), quick=os.environ.get("QUICK", "") not in ("", "0"))

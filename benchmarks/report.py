@@ -83,6 +83,7 @@ def write(folder: Path, run: Run, rows: list[Row], where: dict[str, Any]) -> Non
     where["load"].append(os.getloadavg()[0])  # at the beginning and at the end
     raw = {**where, "quick": run.quick, "commands": run.commands, "rounds": run.raw}
     raw["rows"] = [asdict(row) | {"ratios": row.ratios, "missed": row.missed} for row in rows]
+    raw = json.loads(json.dumps(raw), parse_float=lambda text: float(f"{float(text):.4g}"))
     (folder / "results.json").write_text(json.dumps(raw, indent=1) + "\n")
     packages = ", ".join(f"{name} {it}" for name, it in where["versions"].items())
     about = ABOUT.format(**where, day=where["when"][:10], packages=packages)
