@@ -50,7 +50,8 @@ size: .venv/installed ## Show how large generated projects are, beside their bud
 mutants: .venv/installed ## Break the engine in 60 small ways and see which tests notice
 	@$(BIN)/python -m tests.mutants
 
-bench: .venv/installed ## Measure generated projects beside stock Flask-Caching
+bench: .venv/installed ## Measure generated projects beside stock Flask-Caching (QUICK=1: roughly)
+	@$(BIN)/python -m tests.servers benchmarks
 	@$(BIN)/python -m benchmarks
 
 pictures: .venv/installed ## Draw the pictures of the README anew

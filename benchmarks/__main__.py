@@ -1,53 +1,53 @@
-"""Runs the measures, all or those named, and prints them: `python -m benchmarks lru disk`."""
+"""Runs the measures, all or those named: `python -m benchmarks lru disk`; QUICK=1 for a rough look.
 
+All of them renew the files in docs/benchmarks/ and the figures of the README, unless it is a quick
+run; else they are in build/benchmarks/.
+"""
+
+import os
+import signal
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from . import bake, clear, disk, herd, lru, monitoring, outage, pages, serve
-from .measuring import Row, fraction
-from .projects import Projects
+from . import backends, baking, faults, layers, lru, report, served
+from .measuring import Row
+from .run import TEMPLATE, Run
 
-MEASURES: dict[str, Callable[[Projects], list[Row]]] = {
-    "bake": bake.measure,
+MEASURES: dict[str, Callable[[Run], Iterable[Row]]] = {
+    "served": served.measure,
+    "faults": faults.measure,
+    "layers": layers.measure,
     "lru": lru.measure,
-    "disk": disk.measure,
-    "pages": pages.measure,
-    "herd": herd.measure,
-    "outage": outage.measure,
-    "clear": clear.measure,
-    "monitoring": monitoring.measure,
-    "serve": serve.measure,
+    "backends": backends.measure,
+    "scrape": served.scrape,
+    "baking": baking.measure,
 }
-#: What runs only when it is named.
-ON_REQUEST = {"serve"}
-LINE = "{:<65} {:>10} {:>10} {:>8} {:>9}  {}"
 
 
 def main(names: list[str]) -> None:
-    """Print the measures, and mark in the table each target that is missed."""
+    """Print each row when it is there, then write them all."""
     unknown = [name for name in names if name not in MEASURES]
     if unknown:
         sys.exit(f"No measure {', '.join(unknown)}; there are {', '.join(MEASURES)}")
-    missed, start = 0, time.monotonic()
-    print(LINE.format("measure / beside", "ours", "beside", "ratio", "target", "").rstrip())
+    for end in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(end, lambda *_: sys.exit("stopped"))  # so that its servers end too
+    where, rows = report.machine(), list[Row]()
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
-        projects = Projects(Path(folder))
-        for name in names or [name for name in MEASURES if name not in ON_REQUEST]:
-            for row in MEASURES[name](projects):
-                missed += row.missed
-                print(line(row), flush=True)
-    took = time.monotonic() - start
-    print(f"{missed or 'No'} target{'s' * (missed != 1)} missed; the run took {took:.0f} s")
-
-
-def line(row: Row) -> str:
-    """Return the line of the table for `row`."""
-    ratio = "" if row.ratio is None else fraction(row.ratio)
-    verdict = "" if not row.target else "MISSED" if row.missed else "ok"
-    return LINE.format(row.name, row.ours, row.stock, ratio, row.target, verdict).rstrip()
+        run = Run(Path(folder), quick=os.environ.get("QUICK", "") not in ("", "0"))
+        for name in names or MEASURES:
+            run.say(name)
+            for row in MEASURES[name](run):
+                rows.append(row)
+                print(report.table([row]).splitlines()[-1], flush=True)
+    whole = not names and not run.quick
+    place = TEMPLATE / ("docs" if whole else "build") / "benchmarks"
+    report.write(place, run, rows, where)
+    if whole:
+        report.renew(TEMPLATE / "README.md", rows)
+    missed = sum(row.missed for row in rows)
+    run.say(f"{missed or 'No'} target{'s' * (missed != 1)} missed; see {place}")
 
 
 if __name__ == "__main__":

