@@ -47,8 +47,8 @@ RULES = [
     Rule(
         "The script root is in the key of a page, like scheme, host and path",
         "caching/pages.py",
-        '"HTTP_HOST", "SCRIPT_NAME", "PATH_INFO"',
-        '"HTTP_HOST", "HTTP_HOST", "PATH_INFO"',
+        'get("HTTP_HOST"), get("SCRIPT_NAME")',
+        'get("HTTP_HOST"), None',
     ),
     Rule(
         "A page that sets a cookie is not kept",

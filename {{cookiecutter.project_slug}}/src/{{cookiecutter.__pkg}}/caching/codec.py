@@ -167,19 +167,32 @@ def shown(app: Flask, entry: Entry) -> Any:
 def _finished(kind: Any) -> Any:
     """Return a class of finished responses: status 200, headers that were checked before.
 
-    They are sent as in `sent` if nobody has changed them since. Flask's own class checks and copies
-    all of that for each response, which takes as long as the look-up.
+    They are sent as they were made, with the headers `sent`, unless somebody has changed them.
+    Flask's own class checks and copies all of that for each response, which takes as long as the
+    look-up.
     """
-    if (kind.__init__, kind.get_wsgi_headers) != (Response.__init__, Response.get_wsgi_headers):
+    its = kind.__init__, kind.get_wsgi_response, kind.get_wsgi_headers, kind.get_app_iter
+    if its != (
+        *(Response.__init__, Response.get_wsgi_response),
+        *(Response.get_wsgi_headers, Response.get_app_iter),
+    ):
         return lambda body, headers: kind([body], 200, headers)
 
     def __init__(self: Any, body: bytes, headers: Headers) -> None:
-        vars(self).update(blank, response=[body], headers=headers, _on_close=[])
+        made = [body]  # a list's length is not computed again
+        vars(self).update(blank, response=made, made=made, headers=headers, _on_close=[])
 
-    def get_wsgi_headers(self: Any, environ: Any) -> Any:
-        as_made = self.status_code == 200 and self.headers._list == self.sent
-        return self.headers if as_made else kind.get_wsgi_headers(self, environ)
+    def get_wsgi_response(self: Any, environ: Any) -> Any:
+        if (
+            self.headers._list == self.sent
+            and self.status_code == 200
+            and self.response is self.made
+            and not self._on_close
+            and environ["REQUEST_METHOD"] != "HEAD"
+        ):
+            return self.made, self.status, self.sent
+        return kind.get_wsgi_response(self, environ)
 
     blank = vars(kind())
-    own = {"__init__": __init__, "get_wsgi_headers": get_wsgi_headers, "sent": ()}
+    own = {"__init__": __init__, "get_wsgi_response": get_wsgi_response, "sent": ()}
     return type(kind.__name__, (kind,), own)

@@ -79,10 +79,13 @@ class Engine(flask_caching.Cache):
         if further and (others := dict(further).keys() - found.keys()):
             found |= self.find(tuple(others))
         for name in names:
-            entry = found[name]
-            seen = dict(entry.tokens) if entry else {}
-            for tag in seen.keys() | tags:
-                if not (token := found[tag]) or token.value != seen.get(tag):
+            if entry := found[name]:
+                missing = len(tags)
+                for tag, token in entry.tokens:
+                    missing -= tag in tags
+                    if not (known := found[tag]) or known.value != token:
+                        missing = len(keys)
+                if missing:
                     found[name] = None
         return found
 
@@ -196,8 +199,9 @@ class Look:
         """Yield how many seconds to wait until the next look, if there is no value and no lease."""
         engine, computations, seen = self.engine, self.engine.computations, set[str]()
         try:
-            while not (self.alone or (self.private and self.is_private())):
-                self.backend = engine.cache
+            self.backend = engine.cache
+            # While the backend is unavailable nothing could be stored.
+            while not (self.alone or self.backend.is_open or (self.private and self.is_private())):
                 self.asked = self.timeout() if callable(self.timeout) else self.timeout
                 self.expires = engine.expiry(self.asked)
                 until = self.expires + self.stale

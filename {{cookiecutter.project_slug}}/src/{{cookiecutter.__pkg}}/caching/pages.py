@@ -251,14 +251,13 @@ class Page(Function):
     def page_key(self, asked: rules.Visit) -> str:
         """Return the key of a page, and note its owner. Raises TypeError for odd arguments."""
         request, own = asked.context.request, None
-        environ = request.environ
-        prefix: Any = self.key_prefix
+        environ, get, prefix = request.environ, request.environ.get, self.key_prefix
         if self.private_key or self.make_cache_key or callable(prefix):
             with asked.aside():
                 asked.owner = self.private_key() if self.private_key else None
                 own = self.make_cache_key and self.make_cache_key(*asked.args, **asked.kwargs)
                 prefix = prefix() if callable(prefix) else prefix
-        query: Any = environ.get("QUERY_STRING", "")  # as it came: a view may read it raw
+        query: Any = get("QUERY_STRING", "")  # as it came: a view may read it raw
         if self._query == ():
             query = ()
         elif self._query is not None:
@@ -275,10 +274,10 @@ class Page(Function):
             request.endpoint,
             prefix,
             self.source() if self.source_check or self.cache.source_check else None,
-            *map(environ.get, ("wsgi.url_scheme", "HTTP_HOST", "SCRIPT_NAME", "PATH_INFO")),
+            *(get("wsgi.url_scheme"), get("HTTP_HOST"), get("SCRIPT_NAME"), get("PATH_INFO")),
             None if "HTTP_HOST" in environ else request.host,  # HTTP/1.0: the server's own name
             query,
-            tuple(map(environ.get, self.vary_keys)),
+            tuple(map(get, self.vary_keys)),
             None if asked.owner is None else keys.pickled(asked.owner),
             keys.pickled(own) if self.make_cache_key else None,
             keys.pickled((args, sorted(asked.kwargs.items())), self.name) if odd else None,

@@ -8,7 +8,7 @@ import pickle
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,8 +30,8 @@ class Visit:
     direct: bool  #: The page is directly under the route: no decorator sees what the view returned.
     args: Any
     kwargs: Any
-    covered: set[str] = field(default_factory=set)  #: Of what was read and is in the key.
-    loose: set[str] = field(default_factory=set)  #: Of what functions read that are not in it.
+    covered: frozenset[str] = frozenset()  #: Of what was read and is in the key.
+    loose: frozenset[str] = frozenset()  #: Of what functions read that are not in it.
     owner: Any = None
     hides: bool = False  #: The page may take nothing that hooks left.
     absent: Names = ()  #: Names of what was read and was not there.
@@ -43,7 +43,10 @@ class Visit:
         """Let the page read again what the block reads; not `in_key`, it may not even use it."""
         with watch.reading(self.context, aside=True) as reads:
             yield
-        (self.covered if in_key else self.loose).update(reads)
+        if in_key:
+            self.covered |= reads
+        else:
+            self.loose |= reads
 
 
 def compute(page: Any, asked: Visit) -> tuple[Any, Any, str | None, float]:

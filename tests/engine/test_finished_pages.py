@@ -1,0 +1,152 @@
+"""A hit is sent as it was finished; if somebody changes it, as Flask sends any response."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from flask import Flask, Response, after_this_request, request, session
+from werkzeug.test import run_wsgi_app
+from werkzeug.wrappers import Response as BareResponse
+
+from shop.caching.cache import Cache
+from tests.engine.fixtures import Clock
+
+Change = Callable[[Response], Any]
+closed: list[str] = []
+
+
+def closing(response: Response) -> Response:
+    response.call_on_close(lambda: closed.append("closed"))
+    return response
+
+
+def streamed(response: Response) -> Response:
+    def parts() -> Iterator[str]:
+        yield from ("in ", "parts")
+
+    response.response = parts()
+    response.headers.pop("Content-Length")
+    return response
+
+
+def with_session(response: Response) -> Response:
+    session["seen"] = True
+    return response
+
+
+#: Functions of an app that change a response after the view.
+CHANGES: list[Change] = [
+    lambda response: response.headers.add("X-More", "1"),
+    lambda response: response.headers.set("Location", "elsewhere"),
+    lambda response: response.headers.set("Content-Type", "text/css"),
+    lambda response: response.headers.clear(),
+    lambda response: response.set_cookie("a", "b"),
+    lambda response: response.set_data("HELLO"),
+    lambda response: response.set_data("a longer one"),
+    lambda response: setattr(response, "response", ["he", "llo"]),
+    lambda response: setattr(response, "status", "202 Later"),
+    lambda response: setattr(response, "status_code", 204),
+    lambda response: response.vary.add("X-Tenant"),
+    lambda response: response.make_conditional(request),
+    lambda response: response.freeze(),
+    lambda _: Response("another", status=404),
+    lambda _: BareResponse("a bare one"),
+    closing,
+    streamed,
+    with_session,
+]
+
+
+def changing(change: Change) -> Change:
+    """Return `change` as a function for Flask, which wants the response back."""
+    return lambda response: change(response) or response
+
+
+@pytest.fixture
+def app(bare: Flask, clock: Clock) -> Flask:
+    """Return an app with a cached page and the same page without a cache."""
+    cache = Cache(bare)
+    cache.clock = clock
+    bare.add_url_rule("/cached", "cached", cache.cached()(lambda: "hello"))
+    bare.add_url_rule("/plain", "plain", lambda: "hello")
+    return bare
+
+
+def sent(app: Flask, path: str, method: str = "GET", **headers: str) -> tuple[Any, ...]:
+    """Return the status, headers and body of an answer, and what was closed meanwhile."""
+    closed.clear()
+    environ = {"REQUEST_METHOD": method, "PATH_INFO": path, "SERVER_NAME": "a", "SERVER_PORT": "80"}
+    environ |= {"wsgi.url_scheme": "http", **headers}
+    body, status, given = run_wsgi_app(app, environ, buffered=True)
+    own = {"age", "cache-status", "etag"}
+    its = [(name, value) for name, value in given if name.lower() not in own]
+    return status, sorted(its), b"".join(body), [*closed]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_hit_that_is_changed_after_the_view_is_sent_as_any_response(
+    app: Flask, change: Change, method: str
+) -> None:
+    app.after_request(changing(change))
+    expected = sent(app, "/plain", method)
+    for _ in range(3):
+        assert sent(app, "/cached", method) == expected
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_one_request_changes_is_not_in_the_next_answer(app: Flask, change: Change) -> None:
+    changes: list[Change] = []
+
+    @app.before_request
+    def now_and_then() -> None:
+        for it in changes:
+            after_this_request(changing(it))
+
+    plain = sent(app, "/plain")
+    assert sent(app, "/cached") == plain
+    changes.append(change)
+    changed = sent(app, "/plain")
+    assert sent(app, "/cached") == changed
+    changes.clear()
+    assert sent(app, "/cached") == plain
+
+
+class Loud(Response):
+    """A response class of an app that changes what is sent."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.headers["X-Loud"] = "1"
+
+
+class Signed(Response):
+    """One that adds a header at last."""
+
+    def get_wsgi_headers(self, environ: Any) -> Any:
+        headers = super().get_wsgi_headers(environ)
+        headers["X-Signed"] = "1"
+        return headers
+
+
+class Upper(Response):
+    """One that changes the body at last."""
+
+    def iter_encoded(self) -> Iterator[bytes]:
+        return (part.upper() for part in super().iter_encoded())
+
+
+class Called(Response):
+    """One that is the last to be asked."""
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        self.headers["X-Called"] = "1"
+        return super().__call__(environ, start_response)
+
+
+@pytest.mark.parametrize("kind", [Loud, Signed, Upper, Called])
+def test_a_response_class_of_an_app_sends_hits_too(app: Flask, kind: type[Response]) -> None:
+    app.response_class = kind
+    expected = sent(app, "/plain")
+    for _ in range(3):
+        assert sent(app, "/cached") == expected
