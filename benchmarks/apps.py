@@ -111,7 +111,7 @@ def answer(app: Flask, environ: dict[str, Any]) -> bytes:
     try:
         return b"".join(chunks)
     finally:
-        chunks.close()  # type: ignore[attr-defined]
+        getattr(chunks, "close", bool)()
 
 
 def _start(status: str, headers: Any, exc_info: Any = None) -> Callable[[bytes], None]:
