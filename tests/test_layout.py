@@ -23,7 +23,7 @@ ALWAYS = """
     src/shop/caching/failsafe.py src/shop/caching/functions.py src/shop/caching/keys.py
     src/shop/caching/leases.py src/shop/caching/look.py src/shop/caching/lru.py
     src/shop/caching/pages.py src/shop/caching/rules.py src/shop/caching/views.py
-    src/shop/caching/visitor.py
+    src/shop/caching/parts.py src/shop/caching/visitor.py
     src/shop/caching/watch.py
     src/shop/monitoring/__init__.py src/shop/monitoring/commands.py src/shop/monitoring/metrics.py
     src/shop/monitoring/report.py src/shop/monitoring/usage.py src/shop/monitoring/views.py

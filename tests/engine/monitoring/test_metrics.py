@@ -1,6 +1,8 @@
 """What is counted: the metrics, and the numbers for people that are made of them."""
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,11 +12,12 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask_caching.backends import SimpleCache
+from prometheus_client import REGISTRY
 
 from shop import create_app
 from shop.caching import cache as app_cache
 from shop.caching import events
-from shop.monitoring import report
+from shop.monitoring import metrics, report
 from shop.monitoring.metrics import registry
 from tests.engine import inside
 from tests.engine.inside import wait_until_closed
@@ -381,3 +384,56 @@ class Silent(SimpleCache):
 def test_a_shared_backend_that_does_not_tell_its_size_is_scraped(settings: dict[str, Any]) -> None:
     app = create_app(settings | {"CACHE_TYPE": f"{__name__}.Silent"})
     assert scrape(app)
+
+
+def test_look_ups_are_in_the_metrics_a_second_later_without_a_scrape(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Other workers are scraped, and not asked."""
+    timers = list[Any]()
+
+    class Timer:
+        def __init__(self, seconds: float, call: Callable[[], None]) -> None:
+            self.seconds, self.call, self.started = seconds, call, 0
+            timers.append(self)
+
+        def start(self) -> None:
+            self.started += 1
+
+    def counted() -> float:
+        labels = {"cache": "folded", "result": "hit"}
+        return REGISTRY.get_sample_value("cache_gets_total", labels) or 0
+
+    metrics.fold()
+    monkeypatch.setattr(threading, "Timer", Timer)
+    for number in (1, 2):
+        for _ in range(10):
+            events.lookup("folded", "hit", 0)
+        assert [(it.seconds, it.started) for it in timers] == [(1, 1)] * number
+        timers[-1].call()
+        assert counted() == 10 * number
+        timers[-1].call()
+        assert counted() == 10 * number
+
+
+FORKS = """
+import os
+from shop.caching import events
+from shop.monitoring import metrics
+for _ in range(3):
+    events.lookup("forked", "hit", 0)
+if child := os.fork():
+    os.waitpid(child, 0)
+events.lookup("forked", "hit", 0)
+metrics.fold()
+if not child:
+    os._exit(0)
+print(metrics.registry.get_sample_value("cache_gets_total", {"cache": "forked", "result": "hit"}))
+"""
+
+
+def test_a_forked_process_counts_no_look_up_of_its_parent(tmp_path: Path) -> None:
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", FORKS]
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    assert done.stdout == "5.0\n"

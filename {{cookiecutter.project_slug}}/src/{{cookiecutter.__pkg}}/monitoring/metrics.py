@@ -4,11 +4,21 @@ They count for all apps of the process. No label holds a key, a path or a user: 
 code, and reasons.
 """
 
+import atexit
 import functools
+import itertools
+import operator
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Summary
+from prometheus_client.registry import Collector
 
 from ..caching import events
+from ..caching.lru import new_lock
 from . import usage, workers
 
 #: One hit in so many is timed, like one `get` of the backend: timing each would cost as much.
@@ -28,16 +38,48 @@ OPERATION_SECONDS = Histogram(
     "cache_operation_seconds", "Time of an operation.", ["operation"], buckets=STEPS[:-2]
 )
 
-# Found once, and past the checks of `Counter.inc`: every hit pays for them.
-_count = functools.cache(lambda name, result: GETS.labels(name, result)._value.inc)
 _is_timed = functools.cache(lambda name, result: events.one_in(TIMED))
+_MOST = 2**62
+# (name, result) -> [an iterator that counts the look-ups down, how many of them are in GETS]
+_counted: dict[tuple[str, str], list[Any]] = {}
+_lock = new_lock()
+_timer: threading.Timer | None = None
+
+
+@functools.cache
+def _count(name: str, result: str) -> Callable[[], None]:
+    """Return a function that counts a look-up, in one step: a lock would make hits wait."""
+    counting: Any = _counted.setdefault((name, result), [itertools.repeat(None, _MOST), 0])[0]
+    return counting.__next__  # type: ignore[no-any-return]
 
 
 @events.lookup.subscribe
 def _lookup(name: str, result: str, seconds: float) -> None:
-    _count(name, result)(1)
+    global _timer
+    _count(name, result)()
     if result != "miss" and _is_timed(name, result)():
         HIT_SECONDS.labels(name).observe(seconds)
+    if _timer is None:
+        _timer = threading.Timer(1.0, fold)
+        _timer.daemon = True
+        with suppress(RuntimeError):  # no more threads now: `fold` is called at the end
+            _timer.start()
+
+
+def fold(count: bool = True) -> None:
+    """Add the look-ups since the last time to the metrics, or only forget them."""
+    global _timer
+    _timer = None  # a look-up from now on starts another
+    with _lock:
+        for labels, (counting, folded) in [*_counted.items()]:
+            _counted[labels][1] = _MOST - operator.length_hint(counting)
+            if count:
+                GETS.labels(*labels).inc(_counted[labels][1] - folded)
+
+
+atexit.register(fold)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: fold(count=False))  # the parent adds its own
 
 
 @events.load.subscribe
@@ -59,7 +101,15 @@ events.put.subscribe(lambda *_: PUTS.inc())
 events.corrupt.subscribe(lambda *_: CORRUPT.inc())
 events.breaker.subscribe(lambda _, state, __: BREAKER.set(state == "open"))
 
+
+class _Folding(Collector):
+    def collect(self) -> tuple[()]:
+        fold()
+        return ()
+
+
 #: All that is counted, over all worker processes; it is read when it is collected.
 registry = CollectorRegistry()
+registry.register(_Folding())  # first
 registry.register(workers.slots or REGISTRY)
 registry.register(usage)
