@@ -228,7 +228,7 @@ def _computing(
     if reason:
         advice.warn_once(_UNKEPT, look.name, reason)
         advice.add_detail(f"{look.name} {reason}")
-    if not short:
+    else:
         advice.warn_of_session(look.name, value)
     look.store(value, short or ("response_filter" if keep and not keep(value) else None))
 

@@ -57,10 +57,9 @@ def _reached(view: Any) -> Iterator[Any]:
         if kind is FunctionType and hasattr(one, "make_cache_key"):
             left.append(getattr(one, "__wrapped__", None))
         elif kind is FunctionType:
-            apart = (one.__globals__, one.__builtins__, one.__closure__)
-            left += [it for it in gc.get_referents(one) if all(it is not other for other in apart)]
             held = gc.get_referents(*(one.__closure__ or ()))
             left += [it for it in held if not _is_neighbour(one, it)]
+            left += vars(one), one.__defaults__, one.__kwdefaults__
         elif issubclass(kind, type):
             left += gc.get_referents(one) if issubclass(one, View) else ()
         elif issubclass(kind, _HOLDERS) or any("__call__" in vars(base) for base in kind.__mro__):
