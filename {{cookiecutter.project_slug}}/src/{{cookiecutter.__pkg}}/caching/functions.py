@@ -162,7 +162,7 @@ class Function:
         return lambda entry: is_stale(shown(entry), *args, **kwargs) is True
 
     def signal(self, hit: bool, key: str, args: Any, kwargs: Any) -> None:
-        """Send Flask-Caching's signal, if enabled; a receiver that raises is logged, no more."""
+        """Send Flask-Caching's signal if it is enabled; a receiver's error is only logged."""
         if not self.cache.enable_signals:
             return
         more: dict[str, Any] = {"f": self.function} if self.make_name else {}
