@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial, partialmethod
+from functools import partial
 from typing import Any
 
 from . import events
@@ -66,8 +66,6 @@ class FailSafe:
                     events.operation(operation, "ok", time.perf_counter() - began)
                 return result
         return FALLBACKS[operation](*args)
-
-    lease = partialmethod(ask, "lease")  # every miss takes one
 
     def _stays_open(self, operation: str) -> bool:
         with self._lock:

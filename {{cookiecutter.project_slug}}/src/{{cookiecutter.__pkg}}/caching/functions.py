@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import logging
 from collections.abc import Callable, Iterator, Set
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from flask import Request, current_app, has_request_context, request
@@ -60,7 +60,6 @@ class Function:
 
         For an async function, called in an event loop, return a coroutine.
         """
-        awaits = self.is_async and in_event_loop()
         # What the key is made of, the function may read too.
         with watch.watching() if self.asks else nullcontext(set[str]()) as in_key:
             owner = self.owner()
@@ -77,14 +76,9 @@ class Function:
         if self.unclear and not bare:
             advice.warn_once(_UNCLEAR, self.name, self.unclear)
         look = Look(self.cache, self.name, key, timeout, tag_keys, self.grace, outdated, bare=bare)
-
-        def tell() -> None:
-            if self.cache.enable_signals:
-                self.signal(look.entry is not None, key, args, kwargs)
-
         compute = functools.partial(self.base, *given, **{**self.given[1], **kwargs})
-        about = (tell, self.response_filter, in_key, owner is not None)
-        return (_run_async if awaits else _run)(look, compute, *about)
+        tell = functools.partial(self.signal, key=key, args=args, kwargs=kwargs)
+        return run(look, compute, tell, self.response_filter, in_key, owner is not None)
 
     def owner(self) -> Any:
         """Return the owner of the result, as the caller's `private_key` gives it."""
@@ -168,7 +162,9 @@ class Function:
         return lambda entry: is_stale(shown(entry), *args, **kwargs) is True
 
     def signal(self, hit: bool, key: str, args: Any, kwargs: Any) -> None:
-        """Send Flask-Caching's signal; a receiver that raises is logged and does no harm."""
+        """Send Flask-Caching's signal if it is enabled; a receiver's error is only logged."""
+        if not self.cache.enable_signals:
+            return
         more: dict[str, Any] = {"f": self.function} if self.make_name else {}
         kind = f"{'memoize' if self.make_name else 'view'}_{'hit' if hit else 'miss'}"
         signal = getattr(signals, f"cache_{kind}")
@@ -185,13 +181,13 @@ _UNCLEAR = (
 _UNKEPT = "The result of %s is not kept: it %s, or name its owner by private_key."
 
 
-def run(look: Look, compute: Callable[[], Any]) -> Any:
+def run(look: Look, compute: Callable[[], Any], *about: Any) -> Any:
     """Return the value that `look` finds; on a miss call `compute`, and store what may be kept.
 
     For an async `compute`, called in an event loop, return a coroutine. Raises as `compute` does.
     """
     awaits = in_event_loop() and inspect.iscoroutinefunction(keys.unwrapped(compute)[0])
-    return (_run_async if awaits else _run)(look, compute)
+    return (_run_async if awaits else _run)(look, compute, *about)
 
 
 def _run(look: Look, compute: Callable[[], Any], tell: Any = bool, *rest: Any) -> Any:
@@ -200,7 +196,7 @@ def _run(look: Look, compute: Callable[[], Any], tell: Any = bool, *rest: Any) -
             if look.entry is None:
                 with _computing(look, *rest) as made:
                     made.append((current_app or look.engine.app).ensure_sync(compute)())
-    tell()
+    tell(look.entry is not None)
     return look.value
 
 
@@ -210,7 +206,7 @@ async def _run_async(look: Look, compute: Callable[[], Any], tell: Any = bool, *
             if look.entry is None:
                 with _computing(look, *rest) as made:
                     made.append(await compute())
-    tell()
+    tell(look.entry is not None)
     return look.value
 
 
@@ -234,18 +230,16 @@ def _computing(
     if reason:
         advice.warn_once(_UNKEPT, look.name, reason)
         advice.add_detail(f"{look.name} {reason}")
-    if not short:
+    else:
         advice.warn_of_session(look.name, value)
     look.store(value, short or ("response_filter" if keep and not keep(value) else None))
 
 
 def in_event_loop() -> bool:
     """Tell whether the caller runs in an event loop, which must not be blocked."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+    with suppress(RuntimeError):
+        return bool(asyncio.get_running_loop())
+    return False
 
 
 def sorted_query(request: Request) -> tuple[tuple[str, str], ...]:

@@ -140,13 +140,12 @@ class Adapter:
     def store(self, key: str, value: Any, timeout: int, lease: str) -> bool:
         """Store `value` and end the lease on `key`, if it is still `lease`."""
         with self._leases.lock:
-            stored = self._leases.get(key) == lease and self.backend.set(key, value, timeout)
-            return bool(stored) and self._leases.delete(key)  # not before: a failure leaves a mark
+            return self._leases.get(key) == lease and bool(self.set(key, value, timeout))
 
     def _end(self, operation: str, key: str, *args: Any) -> Any:
         with self._leases.lock:
             done = getattr(self.backend, operation)(key, *args)
-            if done is not False or operation == "delete":  # not if `add` found a value
+            if done is not False or operation == "delete":  # not if it failed, or `add` found one
                 self._leases.delete(key)
             return done
 

@@ -47,21 +47,20 @@ class Cookies(ImmutableMultiDict[str, str]):
     request: Any = None
 
 
-def _noting(method: str, name: str) -> Any:
+def _noting(method: str) -> Any:
     def reading(self: Cookies, *args: Any, **kwargs: Any) -> Any:
-        watch.note(self.request, name % (*args, *kwargs.values())[:1] if "%" in name else name)
+        first = (*args, *kwargs.values())[:1] if method in _ONE else ()
+        watch.note(self.request, f"cookie {first[0]}" if first else "HTTP_COOKIE")
         return getattr(super(Cookies, self), method)(*args, **kwargs)
 
     return reading
 
 
-for _names, _name in (
-    ("__getitem__ __contains__ get getlist", "cookie %s"),
-    ("__iter__ __len__ __eq__ __or__ __repr__ __reduce_ex__ __copy__ keys values", "HTTP_COOKIE"),
-    ("items lists listvalues to_dict copy deepcopy", "HTTP_COOKIE"),
-):
-    for _method in _names.split():
-        setattr(Cookies, _method, _noting(_method, _name))
+_ONE = ("__getitem__", "__contains__", "get", "getlist")
+_ALL = """__iter__ __len__ __eq__ __or__ __repr__ __reduce_ex__ __copy__ keys values items lists
+listvalues to_dict copy deepcopy"""
+for _method in (*_ONE, *_ALL.split()):
+    setattr(Cookies, _method, _noting(_method))
 
 
 def uncached(base: type[Request]) -> dict[str, property]:

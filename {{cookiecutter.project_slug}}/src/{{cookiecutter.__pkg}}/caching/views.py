@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import inspect
 from collections.abc import Callable, Iterator
 from types import CellType, FunctionType, MethodType
 from typing import Any
@@ -19,7 +20,7 @@ def place(view: Any, function: Callable[..., Any], method: str) -> str:
 
     Directly under the route Flask is given the function's own answer. In doubt it is "below".
     """
-    *_, inmost = _chain(function)
+    inmost = inspect.unwrap(function)
     if isinstance(inmost, MethodType):  # put on for this request, as Flask-RESTful does
         kinds = (getattr(one, "view_class", None) for one in _reached(view))
         return "below" if any(kind and isinstance(inmost.__self__, kind) for kind in kinds) else ""
@@ -40,13 +41,6 @@ def _place(view: Any, function: Any, method: str) -> str:
     return "below" if any(one is function for one in _reached(view)) else ""
 
 
-def _chain(function: Any) -> Iterator[Any]:
-    """Yield a function and those that it wraps, by `functools.wraps`."""
-    while function is not None:
-        yield function
-        function = getattr(function, "__wrapped__", None)
-
-
 def _reached(view: Any) -> Iterator[Any]:
     """Yield what a view function may call: what it wraps, holds in closures, partials, attributes.
 
@@ -61,12 +55,11 @@ def _reached(view: Any) -> Iterator[Any]:
         yield one
         kind = type(one)
         if kind is FunctionType and hasattr(one, "make_cache_key"):
-            left += _chain(one)
+            left.append(getattr(one, "__wrapped__", None))
         elif kind is FunctionType:
-            apart = (one.__globals__, one.__builtins__, one.__closure__)
-            left += [it for it in gc.get_referents(one) if all(it is not other for other in apart)]
             held = gc.get_referents(*(one.__closure__ or ()))
             left += [it for it in held if not _is_neighbour(one, it)]
+            left += vars(one), one.__defaults__, one.__kwdefaults__
         elif issubclass(kind, type):
             left += gc.get_referents(one) if issubclass(one, View) else ()
         elif issubclass(kind, _HOLDERS) or any("__call__" in vars(base) for base in kind.__mro__):
