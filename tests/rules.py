@@ -65,8 +65,8 @@ RULES = [
     Rule(
         "A header that a page reads is in its key, or keeps it out",
         "caching/parts.py",
-        "watch.note(request, key)",
-        "request",
+        "watch.note(request(), key)",
+        "request()",
     ),
     Rule(
         "Decorators above a page are given what the view returned",
@@ -113,8 +113,8 @@ RULES = [
     Rule(
         "A value that was dropped while it was computed is not stored",
         "caching/leases.py",
-        "stored = self._leases.get(key) == lease and self.backend.set(key, value, timeout)",
-        "stored = self.backend.set(key, value, timeout)",
+        "return self._leases.get(key) == lease and bool(self.set(key, value, timeout))",
+        "return bool(self.set(key, value, timeout))",
     ),
     Rule(
         "A value is copied, so that changes to it do not reach the cache",

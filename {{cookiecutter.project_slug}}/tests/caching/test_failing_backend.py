@@ -61,15 +61,6 @@ def test_the_breaker_opens_on_a_timeout_at_once(frail: Cache) -> None:
     assert Failing.breaker == ["open"]
 
 
-def test_the_breaker_opens_on_three_failures_in_a_row(frail: Cache) -> None:
-    for fault in (REFUSED, REFUSED, None, REFUSED, REFUSED):
-        Failing.fault = fault
-        frail.get("k")
-    assert Failing.breaker == []
-    frail.get("k")
-    assert Failing.breaker == ["open"]
-
-
 def test_while_the_breaker_is_open_only_its_probe_asks_the_backend(frail: Cache) -> None:
     Failing.fault = SILENT
     frail.get("k")

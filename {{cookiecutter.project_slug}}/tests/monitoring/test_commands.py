@@ -82,8 +82,3 @@ def test_a_drop_that_fails_is_an_error(
     Failing.fault = ConnectionError("refused")
     done = run(app, *command)
     assert (done.exit_code, done.stdout) == (1, "")
-
-
-@pytest.mark.parametrize("command", [["stats", "--no-such-option"], ["invalidate"], ["no"]])
-def test_wrong_usage_exits_with_2(monitored: Flask, command: list[str]) -> None:
-    assert run(monitored, *command).exit_code == 2

@@ -13,6 +13,8 @@ from . import visitor, watch
 
 logger = logging.getLogger(__name__)
 
+MOST = 8  # details of one response
+_warned: set[tuple[str, str]] = set()
 ADVICE = {
     "session": "reads session: give private_key",
     "cookie": "reads cookie: give private_key",
@@ -68,17 +70,11 @@ def add_detail(detail: str) -> None:
         after_this_request(lambda response: response.headers.add(*status) or response)
 
 
-MOST = 8  # details of one response
-
-
 def warn_once(message: str, name: str, *more: str) -> None:
     """Log a warning about the function called `name`, the first time only."""
     if (message, name) not in _warned:
         _warned.add((message, name))
         logger.warning(message, name, *more)
-
-
-_warned: set[tuple[str, str]] = set()
 
 
 def warn_of_session(name: str, value: Any) -> None:
