@@ -23,8 +23,6 @@ from .functions import Function, in_event_loop, sorted_query
 from .leases import PASS
 from .look import Look, Timeout, seconds
 
-_UNREAD = watch.Block()
-
 
 @functools.lru_cache(maxsize=256)  # few, because the URLs in the parts may be long
 def _hashed(parts: tuple[Any, ...], hash_method: Any) -> str:
@@ -46,7 +44,7 @@ def decorate(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
             return None
         context = watch.current_context()
         view = context.app.view_functions.get(context.request.endpoint)
-        before: set[str] = getattr(context.request, "_read", _UNREAD).reads
+        before: set[str] = getattr(context.request, "_read", watch.UNREAD).reads
         if getattr(context._session, "accessed", False):
             before = before | {"session"}
         method = context.request.method
@@ -176,9 +174,8 @@ class Page(Function):
 
     def answer(self, asked: rules.Visit, timeout: Timeout) -> Any:
         """Answer by the stored page or the view; below decorators by what the view returned."""
-        context, cache, args, kwargs = asked.context, self.cache, asked.args, asked.kwargs
-        request, app = context.request, context.app
-        name = request.endpoint or self.name
+        cache, args, kwargs = self.cache, asked.args, asked.kwargs
+        request, app = asked.context.request, asked.context.app
         key, reason, environ = "", None, request.environ
         if request.method not in ("GET", "HEAD"):
             reason = "method"
@@ -198,24 +195,21 @@ class Page(Function):
             elif names := asked.before - visitor.FREE:
                 reason, _ = rules.verdict(asked, names, self.vary_keys)
         if reason:
-            events.bypass(name, advice.label(reason))
-            said = "fwd=method" if reason == "method" else f'fwd=bypass; detail="{reason}"'
-            return self._send(asked, self.call(args, kwargs), said)
-        tag_keys, outdated = self.tag_keys, None
+            return self._past(asked, reason)
+        tag_keys = self.tag_keys
         if self.make_name:
             tag_keys += (keys.tag_key(self.key(args, kwargs)),)
+
+        look = PageLook(cache, request.endpoint or self.name, key, timeout, tag_keys, self.grace)
+        look.environ, look.private, look.alone = environ, self.private, request.method == "HEAD"
+        if callable(timeout):
+            look.timeout = asked.aside(in_key=False)(timeout)
         if self.forced_update or self.is_stale:
             with asked.aside(in_key=False):
-                outdated = self.outdated(args, kwargs, functools.partial(shown, app))
-
-        def lifetime() -> Any:
-            with asked.aside(in_key=False):
-                return timeout() if callable(timeout) else timeout
-
-        given = lifetime if callable(timeout) else timeout
-        look = PageLook(cache, name, key, given, tag_keys, self.grace, outdated)
-        look.environ, look.private, look.alone = environ, self.private, request.method == "HEAD"
+                look.outdated = self.outdated(args, kwargs, functools.partial(shown, app))
         if not look.hit():
+            if cache.cache.is_open:
+                return self._past(asked, "unavailable")
             with look:
                 if look.entry is None:
                     value, page, refusal, look.fresh = rules.compute(self, asked)
@@ -223,25 +217,24 @@ class Page(Function):
                     if asked.present:
                         self.private.clear() if len(self.private) > 999 else None
                         self.private[key] = asked.present, cache.clock() + PASS
-                    own = value.timeout if isinstance(value, CachedResponse) else None
+                    own = isinstance(value, CachedResponse) and value.timeout
                     look.store(page, refusal, own or None)
         if cache.enable_signals:
             self.signal(look.entry is not None, key, args, kwargs)
-        stored = look.outcome == "stored"
-        said, added = "fwd=miss; stored" if stored else "fwd=miss", []
+        why = () if look.outcome == "stored" else (asked.detail or look.outcome,)
+        said, added = "fwd=miss" if why else "fwd=miss; stored", []
         if look.entry is not None:
             now, expires = cache.clock(), look.entry.expires
             said = "hit" if expires == math.inf else f"hit; ttl={math.floor(expires - now)}"
             added = [("hit_cache", "True")] if self.response_hit_indication else []
             added.append(("Age", str(max(0, int(now - look.entry.created)))))
             value, asked.absent = shown(app, look.entry), look.entry.value[3]
-        elif details := (*(() if stored else (asked.detail or look.outcome,)), *request._details):
+        elif details := (*why, *request._details):
             said += f'; detail="{"; ".join(details)}"'
         if not asked.direct or "detail" in said:
             return self._send(asked, value, said, *added)
         added.append(("Cache-Status", f"{app.name}; {said}"))
-        # They were checked when they were made; `add` would check each of them on each hit.
-        value.headers._list += added
+        value.headers._list += added  # `add` would check each of them on each hit
         value.sent = [*value.headers._list]
         # 304 for a client that has the page already (RFC 9110, section 13).
         if "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MODIFIED_SINCE" in environ:
@@ -283,6 +276,12 @@ class Page(Function):
             keys.pickled((args, sorted(asked.kwargs.items())), self.name) if odd else None,
         )
         return _hashed(parts, self.hash_method or self.cache.hash_method)
+
+    def _past(self, asked: rules.Visit, reason: str) -> Any:
+        """Answer without the cache."""
+        events.bypass(asked.context.request.endpoint or self.name, advice.label(reason))
+        said = "fwd=method" if reason == "method" else f'fwd=bypass; detail="{reason}"'
+        return self._send(asked, self.call(asked.args, asked.kwargs), said)
 
     def _send(self, asked: rules.Visit, value: Any, said: str, *added: tuple[str, str]) -> Any:
         """Return what the view answered; its response is sent with these headers."""

@@ -45,6 +45,7 @@ class Block:
     reads: set[str] = field(default_factory=set)  #: Names of what it reads of the request.
 
 
+UNREAD = Block()  #: That of a request which is not watched.
 #: The open blocks of this context, the request itself first. A task beside it has others, and a new
 #: thread has none: all count there.
 opened: ContextVar[tuple[Block, ...]] = ContextVar("opened", default=())
