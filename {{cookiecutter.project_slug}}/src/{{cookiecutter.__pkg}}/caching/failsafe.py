@@ -51,7 +51,7 @@ class FailSafe:
 
     def ask(self, operation: str, *args: Any) -> Any:
         """Return the backend's answer, or the fallback."""
-        if not (self.is_open and self._stays_open(operation)):
+        if not (self.is_open and self.stays_open(operation)):
             began = time.perf_counter()
             try:
                 result = getattr(self.backend, operation)(*args)
@@ -67,7 +67,8 @@ class FailSafe:
                 return result
         return FALLBACKS[operation](*args)
 
-    def _stays_open(self, operation: str) -> bool:
+    def stays_open(self, operation: str = "") -> bool:
+        """Tell whether the breaker is still open; if it is, see to it that the engine is probed."""
         with self._lock:
             if self.is_open:
                 self._undelivered += operation in _DROPPING
@@ -93,7 +94,7 @@ class FailSafe:
                 about = type(error).__name__, error
                 logger.warning("The cache fails and is not asked until it answers: %s: %s", *about)
                 events.breaker("breaker", "open")
-            self._stays_open(operation)
+            self.stays_open(operation)
 
     def _probe(self) -> None:
         while True:

@@ -183,6 +183,8 @@ class Page(Function):
             reason = "request_class: set it before cache.init_app"
         elif environ.get("CONTENT_LENGTH", "").strip("0") or "HTTP_TRANSFER_ENCODING" in environ:
             reason = "body"
+        elif (backend := app.extensions["cache"][cache]).is_open and backend.stays_open():
+            reason = "unavailable"
         else:
             try:
                 key = self.page_key(asked)
@@ -208,8 +210,6 @@ class Page(Function):
             with asked.aside(in_key=False):
                 look.outdated = self.outdated(args, kwargs, functools.partial(shown, app))
         if not look.hit():
-            if cache.cache.is_open:
-                return self._past(asked, "unavailable")
             with look:
                 if look.entry is None:
                     value, page, refusal, look.fresh = rules.compute(self, asked)
