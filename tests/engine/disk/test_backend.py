@@ -4,7 +4,9 @@ import bisect
 import multiprocessing
 import os
 import sqlite3
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -139,3 +141,22 @@ def count(backend: Backend) -> int:
     """Count the entries, the slow and certain way."""
     counted = "SELECT count(*) FROM entries"
     return int(inside.with_database(backend, lambda db: db.execute(counted).fetchone()[0]))
+
+
+def test_a_reader_waits_for_no_other_thread(tmp_path: Path) -> None:
+    backend = make_backend(tmp_path)
+    backend.set("k", 1)
+    both, ends = threading.Barrier(2), threading.Event()
+
+    def read_for_long() -> None:
+        inside.with_database(backend, lambda _: (both.wait(10), ends.wait(10)))
+
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(read_for_long)
+        both.wait(10)
+        assert backend.get("k") == 1
+        assert backend.set("k", 2)
+        assert backend.get("k") == 2
+        assert not other.done()
+        ends.set()
+        other.result(10)
