@@ -22,11 +22,20 @@ from playwright.sync_api import (
     expect,
     sync_playwright,
 )
+from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
 from tests.baking import ROUTES, Answers
 from tests.servers import find
-from tests.serving import PASSWORD, free_port, get, make_serve, redis_env, redis_server
+from tests.serving import (
+    PASSWORD,
+    free_port,
+    get,
+    make_serve,
+    redis_env,
+    redis_server,
+    wait_until,
+)
 
 pytestmark = pytest.mark.xdist_group("live page")
 expect.set_options(timeout=30_000)  # milliseconds: other tests keep the machine busy
@@ -78,10 +87,26 @@ class Served:
         """Start Redis, again if it was killed."""
         _, self.redis = self.stack.enter_context(redis_server(self.folder, self.port))
 
-    def visit(self, *paths: str) -> None:
+    def ask(self, *paths: str) -> None:
         """Ask for pages as strangers do."""
         for path in paths:
             assert get(self.url + path, password=None)[0] == 200
+
+    def visit(self, *paths: str) -> None:
+        """Ask for pages, and wait until both workers have counted that."""
+        before = self.counted()
+        self.ask(*paths)
+        wait_until(lambda: self.counted() >= before + len(paths))
+
+    def counted(self) -> float:
+        """Return how many look-ups and bypasses are counted."""
+        text = get(f"{self.url}/metrics")[1]
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name in ("cache_gets_total", "cache_bypasses_total")
+        )
 
 
 @pytest.fixture(scope="module")
@@ -343,8 +368,8 @@ def test_a_picture_of_it_is_taken(served: Served, live: Live, tmp_path: Path) ->
     page = live.open(served.url, viewport={"width": 1120, "height": 800})
     for number in range(30):
         users = [f"/user/{user}" for user in (1, 2, 3)]
-        served.visit(*["/recent_posts", "/daily_stats", *users] * 3)
-        served.visit(*(f"/?utm_source={number}-{mail}" for mail in range(number % 7)))
+        served.ask(*["/recent_posts", "/daily_stats", *users] * 3)
+        served.ask(*(f"/?utm_source={number}-{mail}" for mail in range(number % 7)))
         look_on(page, 1)
     look_on(page)
     for chart in ("rate", "latency"):

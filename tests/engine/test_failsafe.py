@@ -213,3 +213,17 @@ def test_what_is_told_last_of_the_breaker_is_true_whatever_comes_between(
         wait_until(lambda: told[-1] == "closed")
     finally:
         events.breaker.unsubscribe(note)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_a_private_page_says_so_while_the_breaker_is_open(
+    cache: Cache, moody: Moody, bare: Flask, slow_probe: threading.Event, method: str
+) -> None:
+    owned = cache.cached(private_key=lambda: "ann")(lambda: "the page of ann")
+    bare.add_url_rule("/page", "page", owned, methods=["GET", "POST"])
+    said = [bare.test_client().open("/page", method=method).headers["Cache-Control"]]
+    moody.fault = TimeoutError()
+    cache.get("k")
+    said.append(bare.test_client().open("/page", method=method).headers["Cache-Control"])
+    assert said == ["private", "private"]
+    slow_probe.set()

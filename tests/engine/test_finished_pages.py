@@ -1,5 +1,7 @@
 """A hit is sent as it was finished; if somebody changes it, as Flask sends any response."""
 
+import copy
+import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -51,6 +53,14 @@ CHANGES: list[Change] = [
     lambda response: response.freeze(),
     lambda _: Response("another", status=404),
     lambda _: BareResponse("a bare one"),
+    lambda response: response.response.append(" and more"),  # type: ignore[union-attr]
+    lambda response: setattr(response, "close", lambda: closed.append("replaced")),
+    lambda response: type(response)(
+        response=response.response, status=response.status, headers=response.headers
+    ),
+    lambda response: type(response)("made anew", 201),
+    lambda response: pickle.loads(pickle.dumps(response)),
+    copy.copy,
     closing,
     streamed,
     with_session,
@@ -144,9 +154,49 @@ class Called(Response):
         return super().__call__(environ, start_response)
 
 
-@pytest.mark.parametrize("kind", [Loud, Signed, Upper, Called])
+class Accepted(Response):
+    """One with a status of its own."""
+
+    default_status = 202
+
+
+class Closing(Response):
+    """One that notes its end."""
+
+    def close(self) -> None:
+        closed.append("its own")
+        super().close()
+
+
+@pytest.mark.parametrize("kind", [Loud, Signed, Upper, Called, Accepted, Closing])
 def test_a_response_class_of_an_app_sends_hits_too(app: Flask, kind: type[Response]) -> None:
     app.response_class = kind
     expected = sent(app, "/plain")
     for _ in range(3):
         assert sent(app, "/cached") == expected
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda: Response(["in ", "parts"]),
+        lambda: Response("named", headers={"Content-Location": "/\u00fc-\u20ac"}),
+        lambda: Response("moved", headers={"Location": "elsewhere"}),
+        lambda: ("a tuple", 200, {"X-More": "1"}),
+    ],
+)
+def test_a_hit_has_the_headers_of_the_miss(app: Flask, view: Callable[[], Any]) -> None:
+    app.view_functions["plain"] = view
+    cache = Cache(app)
+    app.view_functions["cached"] = cache.cached()(view)
+    expected = sent(app, "/plain")
+    for _ in range(3):
+        assert sent(app, "/cached") == expected
+
+
+def test_a_decorator_may_pickle_what_it_is_given(app: Flask) -> None:
+    def decorator(view: Any) -> Any:
+        return lambda: pickle.loads(pickle.dumps(view()))
+
+    app.view_functions["cached"] = decorator(Cache(app).cached()(lambda: Response("hello")))
+    assert [sent(app, "/cached")[2] for _ in range(3)] == [b"hello"] * 3

@@ -117,3 +117,31 @@ def test_threads_raise_nothing_and_keep_the_bound() -> None:
     assert errors == []
     assert len(lru) <= 10
     assert stats.hits + stats.misses == 8 * 2000
+
+
+class Refusing:
+    """A key that cannot be compared any more."""
+
+    fails = False
+
+    def __hash__(self) -> int:
+        return 1
+
+    def __eq__(self, other: object) -> bool:
+        if self.fails:
+            raise ZeroDivisionError
+        return True
+
+
+def test_a_key_that_fails_leaves_no_lock() -> None:
+    cache: LRUCache = LRUCache(2)
+    key, other = Refusing(), Refusing()
+    cache.set(key, 1)
+    assert cache.get(other) == 1
+    other.fails = key.fails = True
+    with pytest.raises(ZeroDivisionError):
+        cache.get(other)
+    thread = threading.Thread(target=cache.set, args=("k", 1), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()

@@ -7,6 +7,8 @@ import asyncio
 import contextvars
 import copy
 import dataclasses
+import functools
+import io
 import itertools
 import threading
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from typing import Any
 import pytest
 from flask import Flask, Request, copy_current_request_context, g, request, session
 from flask.ctx import _AppCtxGlobals
+from werkzeug.datastructures import EnvironHeaders
 from werkzeug.test import TestResponse
 from werkzeug.utils import environ_property
 
@@ -203,6 +206,46 @@ class ByServer(Request):
         return self.remote_user
 
 
+class Elsewhere(Request):
+    """Finds the client's address in a header, and has one of its own."""
+
+    @property
+    def remote_addr(self) -> str | None:
+        return self.headers.get("X-Who", self._own)
+
+    @remote_addr.setter
+    def remote_addr(self, address: str | None) -> None:
+        self._own = address
+
+    @property
+    def who(self) -> str | None:
+        return self.remote_addr
+
+
+class Swapped(Request):
+    """Makes headers of its own, by the name of its base."""
+
+    def __init__(self, environ: Any, *args: Any, **kwargs: Any) -> None:
+        Request.__init__(self, environ, *args, **kwargs)
+        self.headers = EnvironHeaders({**environ, "HTTP_X_OWN": environ["HTTP_X_WHO"]})
+
+    @property
+    def who(self) -> str:
+        return self.headers["X-Own"]
+
+
+class OwnStream(Request):
+    """Keeps the body in its own way."""
+
+    @functools.cached_property
+    def stream(self) -> Any:
+        return io.BytesIO(self.headers["X-Who"].encode())
+
+    @property
+    def who(self) -> str:
+        return str(self.stream.getvalue().decode())
+
+
 class Needs(Request):
     """Cannot be made without a middleware's value."""
 
@@ -220,7 +263,7 @@ class Busy(Request):
         self.who = self.headers["X-Who"]
 
 
-KINDS = (Early, ByProperty, Writable, ByServer, Busy)
+KINDS = (Early, ByProperty, Writable, ByServer, Busy, Elsewhere, Swapped, OwnStream)
 
 
 # A page does not see direct reads of the environ.

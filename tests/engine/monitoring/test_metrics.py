@@ -416,6 +416,27 @@ def test_look_ups_are_in_the_metrics_a_second_later_without_a_scrape(
         assert counted() == 10 * number
 
 
+def test_look_ups_are_counted_once_a_thread_can_be_started_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[int] = []
+
+    class Timer:
+        def __init__(self, *_: object) -> None:
+            started.append(1)
+
+        def start(self) -> None:
+            if len(started) < 3:
+                raise RuntimeError("can't start new thread")
+
+    metrics.fold()
+    monkeypatch.setattr(threading, "Timer", Timer)
+    for _ in range(5):
+        events.lookup("folded", "hit", 0)
+    assert len(started) == 3
+    metrics.fold()
+
+
 FORKS = """
 import os
 from shop.caching import events

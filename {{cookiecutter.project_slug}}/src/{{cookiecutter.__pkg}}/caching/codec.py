@@ -4,6 +4,7 @@ Values that leave the process are pickles, and loading one can run code. Each is
 so that write access to the cache's server or file is not enough to run code here.
 """
 
+import copyreg
 import hashlib
 import hmac
 import logging
@@ -163,36 +164,48 @@ def shown(app: Flask, entry: Entry) -> Any:
     return _finished(app.response_class)(body, headers)  # type: ignore[arg-type]
 
 
+# What makes and sends a response.
+_SENDING = "__init__ __call__ close iter_encoded get_app_iter get_wsgi_response get_wsgi_headers"
+
+
 @lru_cache(maxsize=16)
 def _finished(kind: Any) -> Any:
-    """Return a class of finished responses: status 200, headers that were checked before.
+    """Return a function that makes a finished response: status 200, headers checked before.
 
-    They are sent as they were made, with the headers `sent`, unless somebody has changed them.
+    It is sent as it was made, with the headers `sent`, unless somebody has changed it.
     Flask's own class checks and copies all of that for each response, which takes as long as the
     look-up.
     """
-    its = kind.__init__, kind.get_wsgi_response, kind.get_wsgi_headers, kind.get_app_iter
-    if its != (
-        *(Response.__init__, Response.get_wsgi_response),
-        *(Response.get_wsgi_headers, Response.get_app_iter),
-    ):
+    if any(getattr(kind, name) is not getattr(Response, name) for name in _SENDING.split()):
         return lambda body, headers: kind([body], 200, headers)
 
-    def __init__(self: Any, body: bytes, headers: Headers) -> None:
-        made = [body]  # a list's length is not computed again
-        vars(self).update(blank, response=made, made=made, headers=headers, _on_close=[])
+    def make(body: bytes, headers: Headers) -> Any:
+        response: Any = new(finished)
+        made = [body]
+        vars(response).update(
+            blank, response=made, made=made, body=body, headers=headers, _on_close=[]
+        )
+        return response
 
     def get_wsgi_response(self: Any, environ: Any) -> Any:
         if (
             self.headers._list == self.sent
             and self.status_code == 200
             and self.response is self.made
+            and self.made == [self.body]
+            and len(vars(self)) == size  # nobody has replaced a method
             and not self._on_close
             and environ["REQUEST_METHOD"] != "HEAD"
         ):
             return self.made, self.status, self.sent
         return kind.get_wsgi_response(self, environ)
 
-    blank = vars(kind())
-    own = {"__init__": __init__, "get_wsgi_response": get_wsgi_response, "sent": ()}
-    return type(kind.__name__, (kind,), own)
+    def __reduce_ex__(self: Any, _: Any) -> Any:  # a pickle or copy is of the app's class
+        own = {name: it for name, it in vars(self).items() if name in blank}
+        return copyreg._reconstructor, (kind, object, None), own  # type: ignore[attr-defined]
+
+    blank = vars(kind(status=200))
+    size, new = len(blank) + len(("made", "body", "sent")), object.__new__
+    own = {"get_wsgi_response": get_wsgi_response, "__reduce_ex__": __reduce_ex__, "sent": None}
+    finished = type(kind.__name__, (kind,), own)
+    return make

@@ -67,9 +67,11 @@ class LRUCache:
             next(self._hits)
             # A hit waits for nobody: while another thread is at work, the order stays as it is.
             if self.lock.acquire(blocking=False):
-                if key in self._entries:
-                    self._entries.move_to_end(key)
-                self.lock.release()
+                try:
+                    if key in self._entries:
+                        self._entries.move_to_end(key)
+                finally:
+                    self.lock.release()
             return value
         next(self._misses)
         with self.lock:

@@ -107,8 +107,9 @@ class WatchedRequest(Request):
         self._logged, self._known = set[str](), dict[str, Any]()
         self._left = set[tuple[int, str]]()  # what hooks left: an object's id, its attribute
         super().__init__(environ, *args, **kwargs)
-        headers: Any = self.headers  # changed and not made anew, which would take twice the time
-        headers.__class__, headers.environ = parts.Headers, parts.Environ((environ, ref(self)))
+        headers: Any = self.headers
+        if "_headers" not in vars(self):  # changed, since new ones would take twice the time
+            headers.__class__, headers.environ = parts.Headers, parts.Environ((environ, ref(self)))
 
     @property
     def cookies(self) -> Any:
@@ -135,8 +136,7 @@ class WatchedRequest(Request):
 def watched(base: Any, private: tuple[str, ...], users: tuple[str, ...]) -> type[Request]:
     """Return a watched request class; `private` headers and `users` in `g` tell the visitor."""
     keys = {"HTTP_AUTHORIZATION", "REMOTE_USER", *map(visitor.environ_key, private)}
-    # After the app's own class, whose constructor may read headers already.
-    bases = (WatchedRequest,) if base is Request else (base, WatchedRequest)
+    bases = (base,) if issubclass(base, WatchedRequest) else (WatchedRequest, base)
     own = {**parts.uncached(base), "_private": frozenset(keys), "_users": frozenset(users)}
     return type(base.__name__, bases, own)
 
@@ -280,6 +280,8 @@ class Page(Function):
     def _past(self, asked: rules.Visit, reason: str) -> Any:
         """Answer without the cache."""
         events.bypass(asked.context.request.endpoint or self.name, advice.label(reason))
+        if self.private_key and reason != "no owner":
+            asked.owner = asked.owner or "not asked for"
         said = "fwd=method" if reason == "method" else f'fwd=bypass; detail="{reason}"'
         return self._send(asked, self.call(asked.args, asked.kwargs), said)
 

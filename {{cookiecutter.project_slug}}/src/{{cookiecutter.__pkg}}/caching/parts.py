@@ -2,6 +2,7 @@
 
 from inspect import getattr_static
 from typing import Any
+from weakref import ref
 
 from flask import Request
 from werkzeug.datastructures import EnvironHeaders, ImmutableMultiDict
@@ -63,6 +64,13 @@ for _method in (*_ONE, *_ALL.split()):
     setattr(Cookies, _method, _noting(_method))
 
 
+def _watch(request: Any, headers: Any) -> None:
+    request._headers = headers
+    if type(headers) is EnvironHeaders:
+        request._headers.environ = Environ((headers.environ, ref(request)))
+        request._headers.__class__ = Headers
+
+
 def uncached(base: type[Request]) -> dict[str, property]:
     """Return those properties of `base` that read a header, the environ or the body, to be noted.
 
@@ -70,6 +78,12 @@ def uncached(base: type[Request]) -> dict[str, property]:
     others.
     """
     own = {"stream": _noted(base, "stream", "wsgi.input")}
+    if base.__init__ is not Request.__init__:  # it may read headers, or make others
+        own["headers"] = property(lambda self: self._headers, _watch)
+    if getattr_static(base, "remote_addr", None) is not getattr_static(
+        Request, "remote_addr", None
+    ):
+        own["remote_addr"] = _noted(base, "remote_addr", "REMOTE_ADDR")
     for name in dir(base):
         it: Any = getattr_static(base, name)
         is_cached = isinstance(it, cached_property) and vars(SansioRequest).get(name) is it
@@ -87,7 +101,7 @@ def _noted(base: Any, name: str, key: str) -> property:
         watch.note(self, key)
         return its.__get__(self, base)
 
-    return property(read, its.__set__, its.__delete__, its.__doc__)
+    return property(read, *(getattr(its, name, None) for name in ("__set__", "__delete__")))
 
 
 _IN_KEY = {"args", "full_path", "url", "base_url", "root_url", "host_url", "host", "cookies"}

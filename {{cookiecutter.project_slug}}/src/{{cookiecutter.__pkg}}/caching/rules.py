@@ -199,7 +199,8 @@ def kept(asked: Visit, value: Any, vary: Names) -> tuple[Any, str | None]:
             value.add_etag()
             finish(value, vary, absent, asked.owner)
         value.headers.pop("Age", None)  # of another cache: its own age begins now
-        return (body, value.status_code, tuple(value.headers), absent), None
+        headers = Response.get_wsgi_headers(value, asked.context.request.environ)
+        return (body, value.status_code, tuple(headers), absent), None
     if hasattr(value[0] if isinstance(value, tuple) and value else value, "__next__"):
         return None, "streamed"
     advice.warn_of_session(asked.context.request.endpoint, value)

@@ -141,7 +141,7 @@ def _logging_depth(frame: Any) -> int:
 _CACHES = {"_parsed_content_type", "_cached_data", "_cached_json"}
 # Attributes of a request that tell nothing of it, or whose parts are noted.
 _OWN = {
-    *("headers", "shallow", "_address", "_making"),
+    *("headers", "_headers", "shallow", "_address", "_making"),
     *("_read", "_blocks", "_logged", "_known", "_left", "_details"),
 }
 # Those that no hook has left there.

@@ -11,7 +11,6 @@ import operator
 import os
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Summary
@@ -62,8 +61,10 @@ def _lookup(name: str, result: str, seconds: float) -> None:
     if _timer is None:
         _timer = threading.Timer(1.0, fold)
         _timer.daemon = True
-        with suppress(RuntimeError):  # no more threads now: `fold` is called at the end
+        try:
             _timer.start()
+        except RuntimeError:  # no more threads now
+            _timer = None
 
 
 def fold(count: bool = True) -> None:
