@@ -180,8 +180,7 @@ def _finished(kind: Any) -> Any:
         return lambda body, headers: kind([body], 200, headers)
 
     def make(body: bytes, headers: Headers) -> Any:
-        response: Any = new(finished)
-        made = [body]
+        response, made = object.__new__(finished), [body]
         vars(response).update(
             blank, response=made, made=made, body=body, headers=headers, _on_close=[]
         )
@@ -205,7 +204,7 @@ def _finished(kind: Any) -> Any:
         return copyreg._reconstructor, (kind, object, None), own  # type: ignore[attr-defined]
 
     blank = vars(kind(status=200))
-    size, new = len(blank) + len(("made", "body", "sent")), object.__new__
+    size = len(blank) + len(("made", "body", "sent"))
     own = {"get_wsgi_response": get_wsgi_response, "__reduce_ex__": __reduce_ex__, "sent": None}
-    finished = type(kind.__name__, (kind,), own)
+    finished: Any = type(kind.__name__, (kind,), own)
     return make
