@@ -39,7 +39,8 @@ def measure(run: Run) -> Iterator[Row]:
 
 def disk(folder: Path, rounds: int) -> Iterator[Row]:
     """Fill both in `folder`, then set fresh keys and get some that are there."""
-    backend = import_module("shop.caching.backend").Backend(folder / "ours", "s:", threshold=FULL)
+    make = import_module("shop.caching.backend").Backend
+    backend = make(folder / "ours", "s:", threshold=FULL, wait=60)
     ours = import_module("shop.caching.codec").Codec(backend, "s:", ["a secret"])  # it signs
     stock = FileSystemCache(str(folder / "stock"), threshold=FULL)
     # Ours evicts 50 at once when it is full, so a round holds several of these.

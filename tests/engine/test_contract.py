@@ -390,3 +390,14 @@ def test_values_from_the_future_are_misses_and_are_replaced(
     clock.forward(1)
     assert not any(map(cache.has, NAMES))
     assert memoized() != second
+
+
+def test_an_inc_that_is_refused_does_not_keep_a_computed_value_out(cache: Cache) -> None:
+    def compute() -> str:
+        with pytest.raises(OverflowError):
+            cache.inc("k", 2**63 - 1)
+        return "computed"
+
+    cache.set("k", 1)
+    assert cache.get_or_set("k", compute, tags=["t"]) == "computed"
+    assert cache.get("k") == "computed"

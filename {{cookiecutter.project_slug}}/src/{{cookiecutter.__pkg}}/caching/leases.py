@@ -145,7 +145,7 @@ class Adapter:
     def _end(self, operation: str, key: str, *args: Any) -> Any:
         with self._leases.lock:
             done = getattr(self.backend, operation)(key, *args)
-            if done is not False or operation == "delete":  # not if it failed, or `add` found one
+            if operation == "delete" or done is not (None if operation == "inc" else False):
                 self._leases.delete(key)
             return done
 
