@@ -1,4 +1,4 @@
-"""A hit is sent as it was finished; if somebody changes it, as Flask sends any response."""
+"""A hit is sent as it was stored. If it is changed after the view, Flask sends it as usual."""
 
 import copy
 import pickle
@@ -105,7 +105,7 @@ def test_a_hit_that_is_changed_after_the_view_is_sent_as_any_response(
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_one_request_changes_is_not_in_the_next_answer(app: Flask, change: Change) -> None:
+def test_a_change_to_one_answer_is_not_in_the_next(app: Flask, change: Change) -> None:
     changes: list[Change] = []
 
     @app.before_request
@@ -147,7 +147,7 @@ class Upper(Response):
 
 
 class Called(Response):
-    """One that is the last to be asked."""
+    """One that adds a header when it is called."""
 
     def __call__(self, environ: Any, start_response: Any) -> Any:
         self.headers["X-Called"] = "1"
@@ -161,7 +161,7 @@ class Accepted(Response):
 
 
 class Closing(Response):
-    """One that notes its end."""
+    """One that notes when it is closed."""
 
     def close(self) -> None:
         closed.append("its own")

@@ -35,7 +35,7 @@ from tests.engine.fixtures import Clock
 numbers = itertools.count()
 Read = Callable[[], Any]
 WAYS = ("cached", "memoize", "get_or_set")
-#: In the last two a hook or the view itself reads before.
+#: A hook reads the value before the view in the second, and the view itself in the third.
 VIEWS = ("plain", "hooked", "viewed")
 
 
@@ -47,7 +47,7 @@ class User(UserMixin):
 
 
 class Site:
-    """An app in which the views call one function under the cache; visitors differ in all."""
+    """An app whose views call one cached function. Visitors differ in all that they send."""
 
     def __init__(self, app: Flask, cache: Cache) -> None:
         self.app, self.cache = app, cache
@@ -58,14 +58,14 @@ class Site:
             app.add_url_rule(f"/{name}/<who>", name, function, methods=["GET", "POST"])
 
     def let(self, read: Read, way: str = "cached", **options: Any) -> None:
-        """Let all views call `read`, cached in a way."""
+        """Let all views call `read`, which is cached by `way`, one of WAYS."""
         call: Read = partial(self.cache.get_or_set, "key", read)
         if way != "get_or_set":
             call = getattr(self.cache, way)(**options)(read)
         self.app.extensions |= {"read": read, "call": call}
 
     def ask(self, who: str, view: str = "plain", root: str | None = None, **more: Any) -> Any:
-        """Return the answer to a visitor."""
+        """Return the answer of a view to the visitor called `who`."""
         interface: Any = self.app.session_interface
         theirs = interface.get_signing_serializer(self.app).dumps({"user": who, "_user_id": who})
         headers = {"X-Tenant": who, "User-Agent": who, "Accept-Language": f"{who}{who}"}
@@ -96,13 +96,13 @@ def view(**_: str) -> Any:
 
 
 def numbered(read: Read) -> Read:
-    """Return a function whose results tell one computation from another."""
+    """Return a function that adds a new number to each result of `read`."""
     return lambda: [next(numbers), read()]
 
 
 @pytest.fixture
 def site(bare: Flask, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Site:
-    """Return a site without an app context around it, whose `g` all requests would share."""
+    """Return a site. No app context is open around it, since all requests would share its `g`."""
     inside.forget_warnings(monkeypatch)
     cache = Cache(bare)
     cache.clock = clock
@@ -111,14 +111,14 @@ def site(bare: Flask, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Site:
 
 @pytest.fixture
 def loads() -> Iterator[list[str]]:
-    """Return why results were stored or not, as the cache tells its subscribers."""
+    """Return the results of the cache's load events, in order."""
     results: list[str] = []
     subscriber = events.load.subscribe(lambda name, result, _: results.append(result))
     yield results
     events.load.unsubscribe(subscriber)
 
 
-#: What the log names, the reason in the events, and reads that they stand for.
+#: In each line: the name in the log, the reason in the events, and expressions that cause both.
 TABLE = """
 session|session|session['user']; session.get('user'); {**session}; shown('{{ session.user }}')
 cookie|cookie|request.cookies['own']; request.cookies.get('own'); request.cookies.to_dict()
@@ -170,7 +170,7 @@ def reads_of(name: str) -> list[Read]:
 
 
 def reading(text: str) -> Read:
-    """Return a function that reads as the text says."""
+    """Return a function that evaluates `text`."""
     return eval(f"lambda: {text}", globals())  # type: ignore[no-any-return]
 
 
@@ -215,7 +215,7 @@ def test_a_result_that_read_the_request_is_right_and_not_kept(
         lambda: request.stream.read().decode(),
     ],
 )
-def test_a_result_that_asked_for_less_than_a_value_is_not_kept(site: Site, take: Read) -> None:
+def test_indirect_reads_keep_a_result_out_of_the_cache(site: Site, take: Read) -> None:
     site.let(numbered(take))
     site.app.extensions["read"] = str
     answers = [site.ask("a", "page", method="POST", data=b"body").json["value"] for _ in range(2)]
@@ -240,7 +240,7 @@ def test_each_function_has_one_line_in_the_log(site: Site, caplog: Any) -> None:
     ]
 
 
-def test_a_result_from_outside_of_requests_is_kept_for_them(site: Site) -> None:
+def test_a_result_that_is_computed_outside_of_a_request_is_kept_for_requests(site: Site) -> None:
     site.let(lambda: [next(numbers), request.path if has_request_context() else "no request"])
     with site.app.app_context():
         first = site.app.extensions["call"]()
@@ -260,14 +260,16 @@ def test_a_setting_names_the_users_in_g(bare: Flask, names: Any) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_language_of_flask_babel_is_the_visitors(site: Site, way: str) -> None:
+def test_a_result_that_depends_on_the_language_of_flask_babel_is_not_kept(
+    site: Site, way: str
+) -> None:
     Babel(site.app, locale_selector=lambda: {"a": "de", "b": "en"}[request.args["q"]])
     site.let(lambda: [str(get_locale()), format_decimal(1.5)], way)
     for view in VIEWS:
         assert [site.ask(who, view).json["value"] for who in "ab"] == [["de", "1,5"], ["en", "1.5"]]
 
 
-# What the key covers.
+# Reads that are covered by the key.
 
 
 PRIVATE: list[Read] = [
@@ -349,7 +351,9 @@ def test_delete_memoized_drops_the_results_of_all_owners(site: Site) -> None:
         ({"query_string": True}, lambda: request.args["q"]),
     ],
 )
-def test_what_the_key_is_made_of_may_be_read(site: Site, options: Any, read: Read) -> None:
+def test_a_function_may_read_the_values_that_its_key_is_made_of(
+    site: Site, options: Any, read: Read
+) -> None:
     site.let(numbered(read), **options)
     first = [site.ask(who).json["value"] for who in "ab"]
     assert [who for _, who in first] == ["a", "b"]
@@ -377,7 +381,7 @@ def test_what_the_key_is_made_of_may_be_read(site: Site, options: Any, read: Rea
     ],
 )
 @pytest.mark.parametrize("way", WAYS)
-def test_what_an_inner_function_has_in_its_key_counts_for_outer_ones(
+def test_an_outer_function_returns_each_visitors_own_value_of_an_inner_one(
     site: Site, options: Any, read: Read, way: str
 ) -> None:
     site.let(read, **options)
@@ -389,22 +393,22 @@ def test_what_an_inner_function_has_in_its_key_counts_for_outer_ones(
             assert site.ask(who, view).json["value"] == [who]
 
 
-def test_what_an_inner_function_has_in_its_key_counts_for_pages(site: Site, clock: Clock) -> None:
+def test_a_page_shows_each_visitors_own_value_of_a_function(site: Site, clock: Clock) -> None:
     read = reading("request.headers['X-Tenant']")
     site.let(read, make_cache_key=read)
     site.app.extensions["read"] = str
     client = site.app.test_client()
     for who in "aabab":
-        clock.forward(10)  # for so long the cache remembers that the page was not kept
+        clock.forward(10)  # until then the cache remembers that the page was not kept
         answer: Any = client.get("/page/one?q=one", headers={"X-Tenant": who})
         assert answer.json["value"] == who
 
 
-# What anybody may read.
+# Reads that do not matter.
 
 
 def logging_of(read: Read) -> Read:
-    """Return a function that logs by a formatter that reads."""
+    """Return a function that logs a line whose formatter calls `read`."""
 
     class Telling(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
@@ -443,7 +447,7 @@ def connection() -> str:
         ),
     ],
 )
-def test_what_tells_nothing_of_the_visitor_may_be_read(site: Site, read: Read) -> None:
+def test_a_result_that_reads_nothing_of_the_visitor_is_kept(site: Site, read: Read) -> None:
     site.let(numbered(read))
     answers = [site.ask(who, root="") for who in "ab"]
     assert answers[0].json["value"] == answers[1].json["value"]
@@ -569,11 +573,11 @@ def test_ordinary_functions_of_an_app_with_logins_are_hits(
         assert "Cache-Status" not in answers[1].headers
 
 
-# What is kept.
+# Values that are kept.
 
 
 class Unread(Sequence[int]):
-    """A sequence that is read late, from a connection that is closed."""
+    """A lazy sequence whose connection is closed, so that every access raises."""
 
     def __getitem__(self, at: Any) -> Any:
         raise ConnectionError
@@ -594,7 +598,7 @@ class Hidden:
 
 
 class UnreadDict(dict[str, int]):
-    """A dict that is read late."""
+    """A lazy dict whose connection is closed."""
 
     values = Unread.__getitem__  # type: ignore[assignment]
 
@@ -604,7 +608,7 @@ class UnreadDict(dict[str, int]):
 
 @pytest.mark.parametrize("kind", [Unread, UnreadDict, Hidden])
 @pytest.mark.parametrize("way", WAYS)
-def test_a_value_that_cannot_be_looked_into_is_kept(site: Site, way: str, kind: Any) -> None:
+def test_a_value_whose_members_cannot_be_read_is_kept(site: Site, way: str, kind: Any) -> None:
     site.let(lambda: [kind(), next(numbers)], way)
     call = site.app.extensions["call"]
     with site.app.app_context():

@@ -274,7 +274,7 @@ def test_recursive_local_functions_are_kept(cache: Cache) -> None:
     assert [is_even(4), is_odd(4), is_even(3), is_odd(3)] == [True, False, False, True]
 
 
-def test_functions_of_create_app_are_kept_and_a_line_names_what_cannot_be_told_apart(
+def test_functions_of_create_app_are_kept_and_a_warning_names_variables_that_cannot_be_pickled(
     bare: Flask, cache: Cache, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
     inside.forget_warnings(monkeypatch)
@@ -316,7 +316,7 @@ def test_functions_of_create_app_are_kept_and_a_line_names_what_cannot_be_told_a
 
 
 @pytest.mark.parametrize("decorate", [functools.cache, staticmethod, Again, in_a_row])
-def test_a_line_names_what_cannot_be_told_apart_in_an_object_that_wraps_a_function(
+def test_a_warning_names_the_attribute_that_cannot_be_pickled_of_an_object_around_a_function(
     cache: Cache, monkeypatch: pytest.MonkeyPatch, caplog: Any, decorate: Callable[[Call], Call]
 ) -> None:
     inside.forget_warnings(monkeypatch)
@@ -338,7 +338,7 @@ def test_a_line_names_what_cannot_be_told_apart_in_an_object_that_wraps_a_functi
         partial(Point(lambda: 1).number),
     ],
 )
-def test_what_cannot_be_told_apart_is_an_error_where_it_is_decorated(
+def test_functions_that_cannot_be_told_apart_are_an_error_when_they_are_decorated(
     cache: Cache, function: Call
 ) -> None:
     with pytest.raises(TypeError, match="one of which cannot be pickled"):

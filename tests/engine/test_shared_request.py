@@ -1,4 +1,4 @@
-"""Requests that tasks and threads share, and classes of an app's own: reads are noted all the same.
+"""Reads are noted in tasks and threads that share a request, and in an app's own classes.
 
 Each visitor's answer must be that of an app without a cache.
 """
@@ -135,7 +135,7 @@ def test_threads_that_share_a_request_are_watched(
 
 
 def starts(site: Site) -> Read:
-    """Return a view that reads the session, and starts work that outlasts it."""
+    """Return a view that reads the session and starts a thread that ends after it."""
     threads = ThreadPoolExecutor(1)
 
     def view() -> str:
@@ -199,7 +199,7 @@ class Writable(Request):
 
 
 class ByServer(Request):
-    """Takes the name that the server has found."""
+    """Reads the user that the server has authenticated."""
 
     @property
     def who(self) -> str | None:
@@ -235,7 +235,7 @@ class Swapped(Request):
 
 
 class OwnStream(Request):
-    """Keeps the body in its own way."""
+    """Has a stream of its own."""
 
     @functools.cached_property
     def stream(self) -> Any:
@@ -255,7 +255,7 @@ class Needs(Request):
 
 
 class Busy(Request):
-    """Has attributes with the names that anybody might take."""
+    """Has attributes with common names, such as `users` and `details`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -271,7 +271,7 @@ KINDS = (Early, ByProperty, Writable, ByServer, Busy, Elsewhere, Swapped, OwnStr
     ("kind", "way"),
     [(Needs, "function"), *((kind, way) for kind in KINDS for way in ("function", "page"))],
 )
-def test_what_a_request_class_reads_counts(site: Site, kind: Any, way: str) -> None:
+def test_reads_of_an_apps_own_request_class_count(site: Site, kind: Any, way: str) -> None:
     site.app.request_class = kind
     site.start()
 
