@@ -15,8 +15,8 @@ A cached page or function, from the outside in:
     failsafe.py   the breaker: a failing backend is a miss
     backend.py    the engine that was chosen
 
-`watch.py` notes what is read from a request, `parts.py` has the parts of a request that tell it,
-`visitor.py` the names that tell of the visitor. `advice.py` says why something is not kept,
+`watch.py` notes reads of a request, `parts.py` has the headers, cookies and properties of a watched
+one, `visitor.py` the names that identify a visitor. `advice.py` says why something is not kept,
 `views.py` finds pages below other decorators, `keys.py` makes keys, `events.py` tells subscribers
 what the cache does, `lru.py` is the small LRU.
 """

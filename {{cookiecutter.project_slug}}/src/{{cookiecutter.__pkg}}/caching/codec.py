@@ -164,7 +164,7 @@ def shown(app: Flask, entry: Entry) -> Any:
     return _finished(app.response_class)(body, headers)  # type: ignore[arg-type]
 
 
-# What makes and sends a response.
+# The methods that make and send a response.
 _SENDING = "__init__ __call__ close iter_encoded get_app_iter get_wsgi_response get_wsgi_headers"
 
 

@@ -155,7 +155,7 @@ _PARTS = {"__dict__", "environ", "url_rule", "json_module"}
 def spy(context: Any) -> None:
     """From now on note reads of `g` and of the request's own attributes, and of the host of URLs.
 
-    "g" is what is there already: hooks left it.
+    Values that are there already are noted as "g": a hook left them.
     """
     request, here = context.request, g._get_current_object()
     request._left |= {(id(here), name) for name in [*getattr(here, "__dict__", ())]}
