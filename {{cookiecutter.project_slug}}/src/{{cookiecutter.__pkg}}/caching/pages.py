@@ -154,7 +154,7 @@ class PageLook(Look):
         return not (self.outdated and self.outdated(entry))
 
     def is_private(self) -> bool:
-        """Tell whether the request has the header or cookie that kept the page out shortly before."""
+        """Tell whether the request has the header or cookie that kept the page out just now."""
         present, until = self.private.get(self.key, ("", 0))
         return self.engine.clock() < until and not rules.lacks(self.environ, (present,))
 
